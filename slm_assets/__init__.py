@@ -1,0 +1,1 @@
+"""slm-assets: domain-specific small language models from one config file."""
