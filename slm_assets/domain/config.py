@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=400)]
@@ -17,9 +17,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Block(BaseModel):
-    """Base of every block: immutable, and an unknown key is a fault."""
+    """Base of every block: immutable, nothing is coerced, and an unknown key is a fault."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 # 1. Contracts ------------------------------------------------------------------------------------
@@ -28,16 +28,18 @@ class Block(BaseModel):
 class RulesOracle(Block):
     """A declarative oracle: patterns, lexicons and CEL expressions in a YAML file."""
 
-    kind: Literal["rules"]
-    path: RelativePath
+    kind: Literal["rules"] = Field(description="Rules in a file of the domain.")
+    path: RelativePath = Field(description="The rules file.")
 
 
 class PythonOracle(Block):
     """A function `(input: dict) -> dict` in a file of the domain, run in a child process with limits."""
 
-    kind: Literal["python"]
-    path: RelativePath
-    function: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "predict"
+    kind: Literal["python"] = Field(description="A function, where the deployment allows it.")
+    path: RelativePath = Field(description="The Python file; it may import the standard library only.")
+    function: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = Field(
+        default="predict", description="Name of the function in that file."
+    )
     timeout_s: float = Field(default=5.0, gt=0, le=600, description="Longest time for one input.")
     memory_mb: int = Field(default=512, ge=64, description="Address space of the child process.")
 
@@ -45,8 +47,10 @@ class PythonOracle(Block):
 class PlaybookOracle(Block):
     """An oracle that lives in NoETL; `path` is its catalog path, not a file."""
 
-    kind: Literal["playbook"]
-    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,200}$")]
+    kind: Literal["playbook"] = Field(description="Answered by a NoETL playbook.")
+    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,200}$")] = Field(
+        description="Catalog path of the playbook."
+    )
 
 
 Oracle = Annotated[RulesOracle | PythonOracle | PlaybookOracle, Field(discriminator="kind")]
@@ -55,16 +59,18 @@ Oracle = Annotated[RulesOracle | PythonOracle | PlaybookOracle, Field(discrimina
 class Role(Block):
     """One model task: what goes in, what must come out, and who answers it without a model."""
 
-    id: Identifier
-    description: str = ""
+    id: Identifier = Field(description="Name of the role, unique in the domain.")
+    description: str = Field(default="", description="What the role does, for people.")
     reads: list[Identifier] = Field(
         default=[],
         description="Earlier roles whose outputs this role gets; its input is then "
         "{turn: <the turn>, <role>: <its output>, …}. Empty: its input is the turn itself.",
     )
-    input_schema: RelativePath | None = None
-    output_schema: RelativePath
-    system_prompt: RelativePath | None = None
+    input_schema: RelativePath | None = Field(
+        default=None, description="JSON Schema (2020-12 or draft-07) of the input; None: any JSON."
+    )
+    output_schema: RelativePath = Field(description="JSON Schema (2020-12 or draft-07) of the output.")
+    system_prompt: RelativePath | None = Field(default=None, description="Prompt file for language models.")
     decoding_grammar: RelativePath | None = Field(
         default=None, description="JSON Schema or GBNF; default: the output schema."
     )
@@ -76,8 +82,8 @@ class Role(Block):
 class Vocabulary(Block):
     """A closed list of values and the place in a role's output where they occur."""
 
-    role: Identifier
-    path: Pointer
+    role: Identifier = Field(description="The role that emits the values.")
+    path: Pointer = Field(description="Where they stand in its output.")
     file: RelativePath | None = Field(default=None, description="JSON list; default: the contract's enum.")
 
 
@@ -87,8 +93,10 @@ class Vocabulary(Block):
 class RowFields(Block):
     """Where a row of the corpus keeps its parts. A mapping builds an object from several places."""
 
-    id: Pointer | None = Field(default="/id", description="None, or absent in a row: the content's digest.")
-    input: Pointer | dict[str, Pointer] = "/input"
+    id: Pointer | None = Field(
+        default="/id", description="The row's id. None, or absent in a row: the content's digest."
+    )
+    input: Pointer | dict[str, Pointer] = Field(default="/input", description="The turn.")
     labels: Pointer | dict[str, Any] = Field(
         default="/labels", description="Object of role → output, or a mapping of role → pointer or template."
     )
@@ -104,9 +112,9 @@ class Split(Block):
         default="grouped",
         description="fixed: seed_corpus is train and eval.eval_sets.holdout is eval, as they are.",
     )
-    eval_ratio: Share = 0.2
-    validation_ratio: Share = 0.1
-    seed: str = "slm"
+    eval_ratio: Share = Field(default=0.2, description="Share of the groups that go to eval.")
+    validation_ratio: Share = Field(default=0.1, description="Share of the rest that goes to validation.")
+    seed: str = Field(default="slm", description="Another seed is another split.")
     group_by: list[Pointer] = Field(
         default=[], description="Rows that share a value at any of these places stay together."
     )
@@ -122,36 +130,43 @@ class NearDuplicates(Block):
 class EventLogReplay(Block):
     """Turns of the consuming playbook, read through the NoETL server's API."""
 
-    scope: str = ""
-    via: Literal["server_api"] = "server_api"
-    status: Literal["enabled", "disabled"] = "enabled"
-    path: str | None = None
-    extract_node: str | None = None
-    redaction: str | None = None
-    cap_turns: int | None = Field(default=None, ge=1)
+    scope: str = Field(default="", description="Such as tenant=<org>/project=<domain>.")
+    via: Literal["server_api"] = Field(default="server_api", description="How the log is read.")
+    status: Literal["enabled", "disabled"] = Field(default="enabled", description="Whether it is read.")
+    path: str | None = Field(default=None, description="Catalog path of the playbook; default: all.")
+    extract_node: str | None = Field(default=None, description="The step whose events are turns.")
+    redaction: str | None = Field(default=None, description="Name of the redaction policy applied.")
+    cap_turns: int | None = Field(default=None, ge=1, description="Most turns taken per reading.")
+
+
+def _split_shorthand(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
 
 
 class Data(Block):
     """Where the rows come from. A folder means all its .jsonl, .jsonl.gz and .parquet files."""
 
-    seed_corpus: RelativePath | list[RelativePath] | None = None
-    adversarial: RelativePath | list[RelativePath] | None = None
-    event_log_replay: EventLogReplay | None = None
-    redaction_policy: RelativePath | None = None
-    fields: RowFields = RowFields()
-    split: Split = Split()
-    near_duplicates: NearDuplicates = NearDuplicates()
+    seed_corpus: RelativePath | list[RelativePath] | None = Field(
+        default=None, description="Files or folders of rows."
+    )
+    adversarial: RelativePath | list[RelativePath] | None = Field(
+        default=None, description="Rows made to be hard; marked as such in the dataset."
+    )
+    event_log_replay: EventLogReplay | None = Field(default=None, description="Turns from NoETL.")
+    redaction_policy: RelativePath | None = Field(
+        default=None, description="What is removed from captured turns; default: the built-in policy."
+    )
+    fields: RowFields = Field(default=RowFields(), description="Where a row keeps its parts.")
+    split: Annotated[
+        Split, BeforeValidator(_split_shorthand, json_schema_input_type=Split | Literal["grouped", "fixed"])
+    ] = Field(default=Split(), description="Train, validation and eval; a bare word is its kind.")
+    near_duplicates: NearDuplicates = Field(
+        default=NearDuplicates(), description="What counts as nearly the same row."
+    )
     max_quarantine_share: Share = Field(
         default=0.05, description="The dataset stage stops when more rows than this are unreadable."
     )
-    max_row_bytes: int = Field(default=4_000_000, ge=1_000)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split_shorthand(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("split"), str):
-            return {**value, "split": {"kind": value["split"]}}
-        return value
+    max_row_bytes: int = Field(default=4_000_000, ge=1_000, description="Longer rows go to quarantine.")
 
 
 # 3. Teachers -------------------------------------------------------------------------------------
@@ -160,34 +175,36 @@ class Data(Block):
 class Price(Block):
     """US dollars per million tokens."""
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+    input: float = Field(ge=0, description="US dollars per million tokens read.")
+    output: float = Field(ge=0, description="US dollars per million tokens written.")
 
 
 class Vertex(Block):
     """Where a Vertex AI model lives."""
 
-    project: str
-    region: str = "us-central1"
+    project: str = Field(description="Google Cloud project.")
+    region: str = Field(default="us-central1", description="Google Cloud region.")
 
 
 class Teacher(Block):
     """A larger model that labels and marks the ceiling. `credential` is an alias, never a secret."""
 
-    id: Identifier
-    status: Literal["enabled", "disabled"] = "enabled"
-    kind: Literal["http", "openai"] = "http"
-    provider: str | None = None
-    vertex: Vertex | None = None
-    base_url: str | None = None
-    credential: str | None = None
-    model: str | None = None
-    models: dict[str, str] = {}
-    role_prompts: dict[Identifier, RelativePath] = {}
-    constrained_decoding: bool = True
-    pricing: dict[str, Price] = {}
-    request_sleep_s: float = Field(default=0.0, ge=0)
-    note: str = ""
+    id: Identifier = Field(description="Name of the teacher, unique in the domain.")
+    status: Literal["enabled", "disabled"] = Field(default="enabled", description="Whether it is asked.")
+    kind: Literal["http", "openai"] = Field(default="http", description="Protocol of the endpoint.")
+    provider: str | None = Field(default=None, description="Vendor, where the protocol varies by it.")
+    vertex: Vertex | None = Field(default=None, description="Where a Vertex AI model lives.")
+    base_url: str | None = Field(default=None, description="Endpoint, without credentials in it.")
+    credential: str | None = Field(
+        default=None, description='Alias of the secret, such as "{{ teacher_token }}"; never the secret.'
+    )
+    model: str | None = Field(default=None, description="Model of every role not named in `models`.")
+    models: dict[str, str] = Field(default={}, description="Role, or `fallback`, to model.")
+    role_prompts: dict[Identifier, RelativePath] = Field(default={}, description="Role to prompt file.")
+    constrained_decoding: bool = Field(default=True, description="Send the contract as response schema.")
+    pricing: dict[str, Price] = Field(default={}, description="Model to price.")
+    request_sleep_s: float = Field(default=0.0, ge=0, description="Pause between two requests.")
+    note: str = Field(default="", description="For people.")
 
 
 # 4. Model ----------------------------------------------------------------------------------------
@@ -198,14 +215,22 @@ Recipe = Literal["linear", "encoder", "cascade", "auto", "lora", "qlora", "full"
 class Model(Block):
     """What is trained, and how."""
 
-    status: Literal["enabled", "deferred"] = "enabled"
-    base_family: str | None = None
-    base_size: str | None = None
-    candidates: list[str] = []
-    recipe: Recipe = "linear"
-    hyperparams: RelativePath | dict[str, Any] | None = None
-    role_layout: Literal["single_multitask", "per_role"] = "per_role"
-    note: str = ""
+    status: Literal["enabled", "deferred"] = Field(
+        default="enabled", description="deferred: no challenger is trained."
+    )
+    base_family: str | None = Field(
+        default=None, description="qwen2.5, llama-3.2, phi-3.5, smollm2, or a path; for language models."
+    )
+    base_size: str | None = Field(default=None, description='Such as "1.5B".')
+    candidates: list[str] = Field(default=[], description="Base models to compare.")
+    recipe: Recipe = Field(default="linear", description="The rung of the ladder; auto climbs.")
+    hyperparams: RelativePath | dict[str, Any] | None = Field(
+        default=None, description="A YAML file, or the values themselves."
+    )
+    role_layout: Literal["single_multitask", "per_role"] = Field(
+        default="per_role", description="One language model for all roles, or one for each."
+    )
+    note: str = Field(default="", description="For people.")
 
 
 # 5. Gates ----------------------------------------------------------------------------------------
@@ -218,44 +243,56 @@ class Metric(Block):
     `latency_p95_ms`, `checkpoint_bytes`).
     """
 
-    id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-    role: Identifier | None = None
-    path: Pointer | None = None
+    id: Identifier = Field(description="Name of the metric; without `path` that of a built-in.")
+    role: Identifier | None = Field(default=None, description="The role measured; default: each.")
+    path: Pointer | None = Field(default=None, description="Place in the role's output that must match.")
     absent: Any = Field(default=None, description="What an absent value counts as.")
-    target: float | None = None
-    target_relative: str | None = Field(default=None, description='Such as "<= ceiling".')
-    margin: float | None = Field(default=None, ge=0, le=1, description="Overrides the policy's margin.")
+    target: float | None = Field(default=None, description="What must be reached; 1.0 means on every row.")
+    target_relative: Annotated[str, StringConstraints(pattern=r"^(<=|>=) ?(ceiling|floor)$")] | None = Field(
+        default=None, description='Such as "<= ceiling".'
+    )
+    margin: Share | None = Field(default=None, description="Overrides the policy's margin.")
     primary: bool = Field(default=False, description="The metric on which a challenger must not be worse.")
-    schema_valid: float | None = Field(default=None, ge=0, le=1)
-    enforced_by: Literal["grammar", "schema"] | None = None
+    schema_valid: Share | None = Field(
+        default=None, description="Share of outputs that must also meet the contract."
+    )
+    enforced_by: Literal["grammar", "schema"] | None = Field(
+        default=None, description="What makes the target hold by construction; it is measured all the same."
+    )
 
 
 class Slice(Block):
     """Rows that matter on their own: those whose input has one of these values at `path`."""
 
-    id: Identifier
+    id: Identifier = Field(description="Name of the slice, unique in the domain.")
     path: Pointer = Field(description="Into {input, labels, source, id} of a row.")
     values: list[Any] = Field(default=[], description="Empty: the path exists.")
     critical: bool = Field(default=False, description="Critical slices gate; the others warn.")
-    min_n: int = Field(default=30, ge=1)
+    min_n: int = Field(default=30, ge=1, description="Fewer eval rows than this decide nothing.")
 
 
 class EvalSets(Block):
     """Given eval rows: `holdout` is always eval; `golden_replay` grows with reviewed turns."""
 
-    holdout: RelativePath | list[RelativePath] | None = None
-    golden_replay: RelativePath | list[RelativePath] | None = None
+    holdout: RelativePath | list[RelativePath] | None = Field(
+        default=None, description="Files or folders whose rows are always eval."
+    )
+    golden_replay: RelativePath | list[RelativePath] | None = Field(
+        default=None, description="Files or folders of reviewed real turns; always eval."
+    )
 
 
 class Eval(Block):
     """What is measured and what is demanded."""
 
-    candidate: str | None = None
-    floor: Literal["deterministic_oracle", "majority"] = "deterministic_oracle"
+    candidate: str | None = Field(default=None, description="What is measured; default: the challenger.")
+    floor: Literal["deterministic_oracle", "majority"] = Field(
+        default="deterministic_oracle", description="What a challenger must not be worse than."
+    )
     ceiling: str | None = Field(default=None, description="teacher.<id>")
-    metrics: list[Metric] = []
-    eval_sets: EvalSets = EvalSets()
-    slices: list[Slice] = []
+    metrics: list[Metric] = Field(default=[], description="The gated numbers.")
+    eval_sets: EvalSets = Field(default=EvalSets(), description="Given eval rows.")
+    slices: list[Slice] = Field(default=[], description="Rows that matter on their own.")
     certify: Literal["warn", "strict"] = Field(
         default="warn", description="strict: refuse targets that the eval set is too small to certify."
     )
@@ -267,11 +304,19 @@ class Eval(Block):
 class Serving(Block):
     """Where the model answers."""
 
-    status: Literal["enabled", "deferred"] = "enabled"
-    target: Literal["cpu", "gpu"] = "cpu"
-    quantization: Literal["none", "int8", "gguf"] = "none"
-    consuming_playbook: RelativePath | None = None
-    engine_flags: dict[Identifier, str] = {}
+    status: Literal["enabled", "deferred"] = Field(
+        default="enabled", description="deferred: released but never deployed."
+    )
+    target: Literal["cpu", "gpu"] = Field(default="cpu", description="Where it runs.")
+    quantization: Literal["none", "int8", "gguf"] = Field(
+        default="none", description="Of a language model's weights."
+    )
+    consuming_playbook: RelativePath | None = Field(
+        default=None, description="The playbook that asks the model: a file, or a NoETL catalog path."
+    )
+    engine_flags: dict[Identifier, str] = Field(
+        default={}, description="Role to the flag of the consuming playbook that picks its engine."
+    )
 
 
 # 7. Improvement ----------------------------------------------------------------------------------
@@ -280,8 +325,10 @@ class Serving(Block):
 class Capture(Block):
     """What is kept of live traffic."""
 
-    sample_rate: Share = 0.1
-    outcome_signals: list[str] = []
+    sample_rate: Share = Field(default=0.1, description="Share of the turns kept at random.")
+    outcome_signals: list[str] = Field(
+        default=[], description="Events that say how a turn ended; such turns are always kept."
+    )
 
 
 class Governance(Block):
@@ -290,41 +337,55 @@ class Governance(Block):
     registry_namespace: Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[^/\s]+$")] | None = Field(
         default=None, description="<tenant>/<project> of every registry entry."
     )
-    cost_budget: RelativePath | None = None
+    cost_budget: RelativePath | None = Field(default=None, description="Budget file.")
 
 
 class Improvement(Block):
     """The loop."""
 
-    status: Literal["enabled", "deferred"] = "enabled"
-    capture: Capture | None = None
+    status: Literal["enabled", "deferred"] = Field(
+        default="enabled", description="deferred: nothing is retrained by itself."
+    )
+    capture: Capture | None = Field(default=None, description="What is kept of live traffic.")
     schedule: str | None = Field(default=None, description="Cron, five fields.")
-    retrain_triggers: RelativePath | None = None
-    promotion_gates: RelativePath | None = None
-    governance: Governance = Governance()
+    retrain_triggers: RelativePath | None = Field(default=None, description="Policy of the triggers.")
+    promotion_gates: RelativePath | None = Field(
+        default=None, description="Policy of the gates; default: the built-in one."
+    )
+    governance: Governance = Field(default=Governance(), description="Owners of results, budget.")
     auto_promote: bool | None = Field(
         default=None, description="None: off until a role's first approved promotion, on after it."
     )
-    min_new_real_turns: int | None = Field(default=None, ge=1)
+    min_new_real_turns: int | None = Field(
+        default=None, ge=1, description="New captured turns that start a retraining."
+    )
 
 
 class DomainConfig(Block):
     """A domain: one narrow language task, from contract to loop."""
 
-    name: Identifier
-    description: str = ""
-    owners: list[str] = []
-    roles: list[Role] = Field(min_length=1, max_length=16)
-    vocab: dict[Identifier, RelativePath | list[str] | Vocabulary] = {}
-    data: Data = Data()
-    teachers: list[Teacher] = []
-    model: Model = Model()
-    eval: Eval = Eval()
-    serving: Serving = Serving()
-    improvement: Improvement = Improvement()
+    name: Identifier = Field(description="Name of the domain; its folder has the same.")
+    description: str = Field(default="", description="What the task is, for people.")
+    owners: list[str] = Field(default=[], description="Who answers for it: e-mail addresses or teams.")
+    roles: list[Role] = Field(min_length=1, max_length=16, description="The model tasks, in order.")
+    vocab: dict[Identifier, RelativePath | list[str] | Vocabulary] = Field(
+        default={}, description="Closed lists: a file, the values, or a place in a role's contract."
+    )
+    data: Data = Field(default=Data(), description="Where the rows come from.")
+    teachers: list[Teacher] = Field(default=[], description="Larger models that label.")
+    model: Model = Field(default=Model(), description="What is trained, and how.")
+    eval: Eval = Field(default=Eval(), description="What is measured and what is demanded.")
+    serving: Serving = Field(default=Serving(), description="Where the model answers.")
+    improvement: Improvement = Field(default=Improvement(), description="The loop.")
 
 
 class ConfigFile(Block):
     """The file itself: everything stands under `slm_domain`."""
 
-    slm_domain: DomainConfig
+    slm_domain: DomainConfig = Field(description="The domain.")
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of `slm.config.yaml`, for editors: `slm schema` prints it."""
+    schema = ConfigFile.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "slm.config.yaml"}

@@ -17,9 +17,12 @@ class PromotionGates(Block):
     `margin` is absolute (0.02 = two points); `confidence` one-sided, for each bound.
     """
 
-    gates: list[GateName] = ["floor", "target", "incumbent", "validity", "slices", "latency"]
-    margin: Share = 0.02
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    gates: list[GateName] = Field(
+        default=["floor", "target", "incumbent", "validity", "slices", "latency"],
+        description="The gates that decide; what is not listed is neither measured nor demanded.",
+    )
+    margin: Share = Field(default=0.02, description="Most that a challenger may be worse, absolute.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="One-sided, of each bound.")
     power: float = Field(default=0.8, gt=0, lt=1, description="Of an equal challenger, in `turns needed`.")
     target_by: Literal["bound", "point"] = Field(
         default="bound", description="Whether an absolute target must be met by the bound or the point."
@@ -27,16 +30,16 @@ class PromotionGates(Block):
     latency: Literal["relative", "budget"] = Field(
         default="relative", description="relative: within latency_ratio × the incumbent, unless better."
     )
-    latency_ratio: float = Field(default=1.10, gt=0)
+    latency_ratio: float = Field(default=1.10, gt=0, description="Of the incumbent's latency.")
     latency_p95_ms: float | None = Field(default=None, gt=0, description="Budget for one prediction.")
-    per_role: dict[Identifier, RolePolicy] = {}
+    per_role: dict[Identifier, RolePolicy] = Field(default={}, description="What differs for a role.")
 
 
 class RolePolicy(Block):
     """What differs for one role."""
 
-    margin: Share | None = None
-    confidence: float | None = Field(default=None, gt=0.5, lt=1)
+    margin: Share | None = Field(default=None, description="As above, for this role.")
+    confidence: float | None = Field(default=None, gt=0.5, lt=1, description="As above, for this role.")
 
 
 PromotionGates.model_rebuild()

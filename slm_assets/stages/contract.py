@@ -8,20 +8,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from slm_assets import canonical
+from slm_assets.gates.types import Frozen, MetricValue, Verdict, VerdictName
+
+__all__ = [
+    "Artifact",
+    "Envelope",
+    "Frozen",
+    "MetricValue",
+    "Name",
+    "Sha256",
+    "StageName",
+    "StageReceipt",
+    "StageRequest",
+    "StageResult",
+    "Verdict",
+    "VerdictName",
+    "VersionName",
+]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+ScopeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 VersionName = Annotated[str, StringConstraints(pattern=r"^v[1-9][0-9]{0,8}$")]
 StageName = Literal["dataset", "label", "finetune", "evaluate", "package", "deploy", "rollback"]
-
-
-class Frozen(BaseModel):
-    """Immutable, strict about keys: a request with a key nobody reads is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Artifact(Frozen):
@@ -54,52 +66,9 @@ class Envelope(Frozen):
 
     run_id: str
     engine: str = "in_process"
-    tenant: Name = "local"
-    project: Name = "default"
+    tenant: ScopeName = "local"
+    project: ScopeName = "default"
     actor: str = "system"
-
-
-class MetricValue(Frozen):
-    """One number with its one-sided-by-one-sided interval at the policy's confidence.
-
-    `role` "" means the whole turn; `slice` "" all rows; `subject` who was measured: challenger,
-    incumbent, floor (the oracle) or majority. `mode`: reference input, or end to end.
-    """
-
-    role: str = ""
-    subject: str = "challenger"
-    metric: str
-    slice: str = ""
-    mode: Literal["", "reference", "end_to_end"] = ""
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-
-
-VerdictName = Literal["PASS", "FAIL", "INSUFFICIENT", "NOT_APPLICABLE", "NOT_INDEPENDENT"]
-
-
-class Verdict(Frozen):
-    """A gate's answer for one role, with the number it was read off and one sentence why.
-
-    `n_needed`: turns that would decide an INSUFFICIENT one (for an equal challenger, at the policy's
-    power). `blocking` False is a warning: shown, never a no.
-    """
-
-    gate: str
-    role: str
-    verdict: VerdictName
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    threshold: float | None = None
-    n: int = 0
-    n_needed: int | None = None
-    metric: str = ""
-    slice: str = ""
-    blocking: bool = True
-    reason: str = ""
 
 
 class StageResult(Frozen):

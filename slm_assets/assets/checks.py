@@ -1,0 +1,64 @@
+"""The gates as blocking checks: each reads the registry's verdicts of its own version, and decides nothing."""
+
+import dagster as dg
+
+from slm_assets.assets import tables
+from slm_assets.assets.cells import open_cell
+from slm_assets.assets.standing import VERDICT, checks_of, standing
+from slm_assets.automation import tags
+from slm_assets.errors import SlmError
+from slm_assets.stages.table import STAGES, Stage
+
+DESCRIPTIONS = {
+    "leakage": "No eval row, nor one nearly like it, is among the rows that are trained on.",
+    "coverage": "Train, validation and eval have rows, and so has every critical slice.",
+    "contract": "Every label meets its role's output contract.",
+    "vocabulary": "Labels and oracle stay inside the vocabulary, and reach it.",
+    "loads": "The checkpoint loads and answers in a clean process.",
+    "floor": "Not worse than the oracle, on rows whose label is not that oracle's.",
+    "target": "The absolute targets of the config are met.",
+    "incumbent": "Not worse than what serves now, nor than the best version ever promoted.",
+    "validity": "Outputs meet their contract before any repair.",
+    "slices": "No critical slice is worse than with the incumbent.",
+    "latency": "Within the latency budget, and within the ratio to the incumbent.",
+    "answers": "The bundle answers as the evaluated model did.",
+    "smoke": "The bundle answers its probes in a clean process.",
+    "drill": "The way back was rehearsed in under two seconds.",
+    VERDICT: "At least one role passes all of its gates.",
+}
+
+
+def checks(partitions_def: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    """A check for every gate of every stage."""
+    return [_check(stage, name, partitions_def) for stage in STAGES for name in checks_of(stage)]
+
+
+def _check(stage: Stage, name: str, partitions_def: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=stage.asset,
+        name=name,
+        blocking=True,
+        partitions_def=partitions_def,
+        description=DESCRIPTIONS[name],
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return _evaluate(context, stage, name)
+
+    return check
+
+
+def _evaluate(context: dg.AssetCheckExecutionContext, stage: Stage, name: str) -> dg.AssetCheckResult:
+    try:
+        cell = open_cell(context.partition_key, context.run_id)
+    except SlmError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    found = standing(cell.registry, cell.plan, stage.name, name)
+    if not found.passed:
+        context.instance.add_run_tags(context.run_id, {tags.OUTCOME: tags.HELD})
+    metadata: dict[str, dg.MetadataValue[object]] = {"reason": dg.MetadataValue.text(found.reason)}
+    if found.rows:
+        metadata["verdicts"] = dg.MetadataValue.md(tables.verdicts(found.rows, gate=False))
+        for row in found.rows:
+            if row["value"] is not None:
+                metadata[row["role"] or "value"] = dg.MetadataValue.float(row["value"])
+    return dg.AssetCheckResult(passed=found.passed, metadata=metadata, description=found.reason)

@@ -1,0 +1,125 @@
+"""The asset graph: one asset per row of the stage table, all made by one factory."""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+import dagster as dg
+
+from slm_assets.assets import metadata
+from slm_assets.assets.cells import Cell, NotOpenedError, open_cell
+from slm_assets.assets.standing import held_before
+from slm_assets.automation import local, tags
+from slm_assets.engines.in_process import Outcome, make_cell
+from slm_assets.errors import HeldError, SlmError
+from slm_assets.stages.runner import CODE_VERSION
+from slm_assets.stages.runtime import Progress
+from slm_assets.stages.table import BY_NAME, STAGES, Stage
+
+GROUP = "slm"
+OWNERS = ["team:ml-platform"]
+KINDS = {
+    "dataset": {"daft", "dataset"},
+    "label": {"table"},
+    "finetune": {"scikitlearn"},
+    "evaluate": {"numpy", "report"},
+    "package": {"archive"},
+    "deploy": {"deployment"},
+}
+
+
+def assets(partitions_def: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of every stage, in the order of the table."""
+    return [_asset(stage, partitions_def) for stage in STAGES]
+
+
+def _asset(stage: Stage, partitions_def: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    # No backfill_policy: with one, Dagster loses the partition of the asset's checks.
+    @dg.asset(
+        name=stage.asset,
+        deps=[BY_NAME[need].asset for need in stage.needs],
+        partitions_def=partitions_def,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS[stage.name],
+        tags={"slm/stage": stage.name},
+        code_version=CODE_VERSION,
+        description=stage.title,
+        metadata={"playbook": stage.playbook, "registry kind": stage.kind},
+        output_required=False,
+        dagster_type=dg.Nothing,
+    )
+    def make(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        yield from _materialise(context, stage)
+
+    return make
+
+
+def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg.MaterializeResult[None]]:
+    try:
+        cell = open_cell(context.partition_key, context.run_id)
+        _tag(context, {tags.DOMAIN: cell.plan.domain, tags.VERSION: cell.plan.version})
+        outcome = _make(context, cell, stage)
+    except NotOpenedError as error:
+        _fail(context, tags.NOT_OPENED, error)
+    except HeldError as error:
+        _fail(context, tags.HELD, error)
+    except SlmError as error:
+        _fail(context, tags.FAULT, error)
+
+    receipt = outcome.receipt
+    if receipt.status == "deferred":
+        _tag(context, {tags.OUTCOME: tags.DEFERRED})
+        context.log.warning(f"{stage.asset} waits: {receipt.error}")
+        return
+    if receipt.status == "failed":
+        _tag(context, {tags.OUTCOME: tags.HELD if outcome.held else tags.FAULT})
+        raise dg.Failure(receipt.error, metadata=metadata.of_run(outcome), allow_retries=False)
+    if stage.name == "deploy":
+        _tag(context, {tags.OUTCOME: tags.PROMOTED})
+    yield dg.MaterializeResult(
+        metadata=metadata.of_outcome(cell.registry, cell.plan, outcome),
+        data_version=dg.DataVersion(receipt.outputs[stage.kind].sha256),
+    )
+
+
+def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcome:
+    registry, plan = cell.registry, cell.plan
+    held = held_before(registry, plan, stage.name)
+    if held:
+        raise HeldError(
+            f"{plan.domain} {plan.version} is held, {stage.asset} is not made: {held}",
+            cure=f"open a new version with more or better data (`slm run {plan.domain} --new`), "
+            "or approve what is only undecided",
+        )
+    running = local.current()
+    actor = running.actor if running else context.run.tags.get(tags.ACTOR, "dagster")
+    progress = _progress(context, stage, running)
+    outcome = make_cell(registry, plan, stage.name, actor=actor, run_id=context.run_id, progress=progress)
+    if running:
+        running.listener.ended(stage.name, outcome)
+    return outcome
+
+
+def _progress(context: dg.AssetExecutionContext, stage: Stage, running: local.LocalRun | None) -> Progress:
+    """To whoever listens in this process, else to the run's log, a line per quarter."""
+    if running:
+        return lambda share, note: running.listener.progress(stage.name, share, note)
+    told = 0
+
+    def tell(share: float, note: str) -> None:
+        nonlocal told
+        if int(share * 4) > told:
+            told = int(share * 4)
+            context.log.info(f"{share:.0%} {note}")
+
+    return tell
+
+
+def _tag(context: dg.AssetExecutionContext, wanted: dict[str, str]) -> None:
+    if any(context.run.tags.get(name) != value for name, value in wanted.items()):
+        context.instance.add_run_tags(context.run_id, wanted)
+
+
+def _fail(context: dg.AssetExecutionContext, outcome: str, error: SlmError) -> NoReturn:
+    _tag(context, {tags.OUTCOME: outcome})
+    raise dg.Failure(str(error), allow_retries=False) from None

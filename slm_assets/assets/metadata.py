@@ -1,0 +1,120 @@
+"""What a person wants to see on a materialisation: numbers that plot over versions, tables, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import orjson
+
+from slm_assets.assets import pictures, tables
+from slm_assets.engines.in_process import Outcome
+from slm_assets.errors import ArtifactError
+from slm_assets.registry.registry import Plan, Registry
+from slm_assets.stages.contract import StageReceipt
+from slm_assets.stages.table import BY_NAME
+
+Metadata = dict[str, dg.MetadataValue[Any]]
+
+
+def of_outcome(registry: Registry, plan: Plan, outcome: Outcome) -> Metadata:
+    """The metadata of a cell that was made: provenance, numbers, summary and, for evaluate, the report."""
+    receipt = outcome.receipt
+    kind = BY_NAME[receipt.request.stage].kind
+    artifact = receipt.outputs[kind]
+    found: Metadata = {
+        "urn": dg.MetadataValue.text(registry.urn(kind, plan.domain, plan.number)),
+        "sha256": dg.MetadataValue.text(artifact.sha256),
+        "cached": dg.MetadataValue.bool(outcome.cached),
+        "bytes": dg.MetadataValue.int(artifact.bytes),
+        **of_run(outcome),
+    }
+    if artifact.rows is not None:
+        found["rows"] = dg.MetadataValue.int(artifact.rows)
+    found |= {f"measured.{name}": dg.MetadataValue.float(v) for name, v in receipt.result.measured.items()}
+    found |= _numbers(receipt)
+    found |= _summary(receipt.result.summary)
+    if receipt.result.roles:
+        pairs = sorted(receipt.result.roles.items())
+        found["roles"] = dg.MetadataValue.md(tables.table(["role", "outcome"], pairs))
+    report = _report(registry, receipt)
+    shown = report.get("gates") or [verdict.model_dump() for verdict in receipt.result.verdicts]
+    if shown:
+        found["gates"] = dg.MetadataValue.md(tables.verdicts(shown))
+    return found | _pictures(report)
+
+
+def of_run(outcome: Outcome) -> Metadata:
+    """Where and with which code the stage ran, also when it failed."""
+    receipt = outcome.receipt
+    return {
+        "request": dg.MetadataValue.text(receipt.request_digest),
+        "code version": dg.MetadataValue.text(receipt.code_version),
+        "seconds": dg.MetadataValue.float(receipt.seconds),
+        "run folder": dg.MetadataValue.path(outcome.run_dir),
+        "log": dg.MetadataValue.path(outcome.run_dir / receipt.log),
+    }
+
+
+def _numbers(receipt: StageReceipt) -> Metadata:
+    """Each challenger number over all rows as a float of its own: Dagster plots those over versions."""
+    found: Metadata = {}
+    for metric in receipt.result.metrics:
+        plotted = metric.subject == "challenger" and not metric.slice and metric.mode != "reference"
+        if plotted and metric.value is not None:
+            name = f"{metric.role or 'turn'}.{metric.metric}"
+            found[name] = dg.MetadataValue.float(metric.value)
+            found[f"{name}.n"] = dg.MetadataValue.int(metric.n)
+    values = [metric.model_dump() for metric in receipt.result.metrics]
+    if values:
+        found["metrics"] = dg.MetadataValue.md(tables.metrics(values))
+    sliced = tables.slices(values)
+    if sliced:
+        found["slices"] = dg.MetadataValue.md(sliced)
+    return found
+
+
+def _summary(summary: Mapping[str, Any]) -> Metadata:
+    """A stage's summary by the form of each value; nested ones become tables or JSON."""
+    found: Metadata = {}
+    for name, value in summary.items():
+        if isinstance(value, bool):
+            found[name] = dg.MetadataValue.bool(value)
+        elif isinstance(value, int):
+            found[name] = dg.MetadataValue.int(value)
+        elif isinstance(value, float):
+            found[name] = dg.MetadataValue.float(value)
+        elif isinstance(value, str):
+            found[name] = dg.MetadataValue.md(value) if "\n" in value else dg.MetadataValue.text(value)
+        elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            head = list(dict.fromkeys(key for row in value for key in row))
+            found[name] = dg.MetadataValue.md(tables.table(head, [[r.get(k) for k in head] for r in value]))
+        elif isinstance(value, dict) and value and not any(isinstance(v, dict | list) for v in value.values()):
+            found[name] = dg.MetadataValue.md(tables.table([name, "value"], value.items()))
+        elif value:
+            found[name] = dg.MetadataValue.json(value)
+    return found
+
+
+def _report(registry: Registry, receipt: StageReceipt) -> dict[str, Any]:
+    artifact = receipt.outputs.get("eval")
+    if artifact is None:
+        return {}
+    try:
+        report: dict[str, Any] = orjson.loads(registry.store.read(artifact.sha256, "report.json"))
+    except ArtifactError:
+        return {}
+    return report
+
+
+def _pictures(report: Mapping[str, Any]) -> Metadata:
+    found: Metadata = {}
+    for role, by_metric in sorted(report.get("confusion", {}).items()):
+        for metric, matrix in sorted(by_metric.items()):
+            title = f"confusion {role}.{metric}"
+            found[title] = dg.MetadataValue.md(pictures.confusion(title, matrix["classes"], matrix["counts"]))
+    for role, curve in sorted(report.get("calibration", {}).items()):
+        title = f"calibration {role}"
+        found[title] = dg.MetadataValue.md(pictures.calibration(title, curve["bins"], curve.get("ece")))
+    return found

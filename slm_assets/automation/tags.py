@@ -1,0 +1,17 @@
+"""Run tags: what a run was about and how it ended, to filter runs and to alarm by."""
+
+from __future__ import annotations
+
+DOMAIN = "slm/domain"
+VERSION = "slm/version"
+ACTOR = "slm/actor"
+PROCESS = "slm/process"
+"""`<host>:<pid>` of an `slm run`, so that one that was killed can be told from one at work."""
+
+OUTCOME = "slm/outcome"
+PROMOTED = "promoted"
+HELD = "held"
+DEFERRED = "deferred"
+NOT_OPENED = "not_opened"
+FAULT = "fault"
+"""The only outcome that is worth an alarm; the others are answers."""

@@ -1,0 +1,361 @@
+"""The commands of `slm`. Exit codes: 0 done, 1 fault, 2 bad input, 3 a gate said no, 4 deferred."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slm_assets.canonical import Json
+from slm_assets.errors import BadInputError, ConfigError, SlmError
+from slm_assets.registry.home import Home
+
+app = typer.Typer(
+    name="slm",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Build, gate, deploy and keep improving a domain's own small language model.\n\n"
+    "State lives in `SLM_HOME` (default `./.slm`), domains in `SLM_DOMAINS` (default `./domains`).",
+)
+stage_app = typer.Typer(no_args_is_help=True, help="Run one stage by hand, as every engine does.")
+app.add_typer(stage_app, name="stage")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")]
+DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", help="A folder of domains/.")]
+Actor = Annotated[str | None, typer.Option("--by", help="Who acts, for the audit; default: the login name.")]
+
+
+@app.command()
+def validate(
+    domain: Annotated[str | None, typer.Argument(help="One domain; default: all.")] = None, json: AsJson = False
+) -> None:
+    """Check configs and report every fault at once: file, line, JSON path, found, expected, cure.
+
+    Example: `slm validate travel`
+    """
+    from slm_assets.cli import render
+    from slm_assets.domain.loading import list_domains
+    from slm_assets.stages.validate import validate_domain
+
+    home = Home.from_env()
+    names = [domain] if domain else list_domains(home.domains)
+    if not names:
+        raise BadInputError(f"no domain in {home.domains}", cure="set SLM_DOMAINS, or write domains/<name>/")
+    found = {name: validate_domain(home, name) for name in names}
+    _print(
+        {
+            "domains": {n: [f.__dict__ for f in faults] for n, faults in found.items()},
+            "valid": all(not [f for f in faults if f.severity == "error"] for faults in found.values()),
+        },
+        json,
+        lambda _value: render.faults(found),
+    )
+    if any(fault.severity == "error" for faults in found.values() for fault in faults):
+        raise typer.Exit(2)
+
+
+@app.command()
+def schema(json: AsJson = True) -> None:
+    """Print the JSON Schema of slm.config.yaml, for editors.
+
+    Example: `slm schema > slm.schema.json`
+    """
+    from slm_assets.domain.loading import config_schema
+
+    _print(config_schema(), True, lambda _value: None)
+
+
+@app.command()
+def run(
+    domain: DomainName,
+    version: Annotated[str | None, typer.Option(help="Resume or open this version, such as v3.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Open a new version even if nothing changed.")] = False,
+    train_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Train on this share of the train rows.")
+    ] = 1.0,
+    reason: Annotated[str, typer.Option(help="Why, for the plan and the audit.")] = "asked for",
+    by: Actor = None,
+    json: AsJson = False,
+) -> None:
+    """Run the whole chain for one version: dataset, labels, challenger, eval report, release, deployment.
+
+    Without --version: resumes the newest version when config, rows and parameters are unchanged, else
+    opens a new one. Exits 3 when a gate said no, 4 when it waits for an approval.
+
+    Example: `slm run travel`
+    """
+    from slm_assets.cli import render
+    from slm_assets.cli.run import run_chain
+
+    result = run_chain(
+        Home.from_env(),
+        domain,
+        version=version,
+        new=new,
+        params={"train_fraction": train_fraction},
+        reason=reason,
+        actor=_actor(by),
+        quiet=json,
+    )
+    _print(result, json, render.run)
+    code = {"promoted": 0, "held": 3, "deferred": 4}.get(result["outcome"], 1)
+    if code == 1 and any(s.get("error_kind") == "bad_input" for s in result["stages"]):
+        code = 2
+    raise typer.Exit(code)
+
+
+@app.command()
+def approve(
+    domain: DomainName,
+    version: Annotated[str, typer.Argument(help="The version, such as v1.")],
+    by: Annotated[str, typer.Option("--by", help="Your name; it stands in the audit.")],
+    role: Annotated[list[str] | None, typer.Option(help="Only these roles.")] = None,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    json: AsJson = False,
+) -> None:
+    """Approve a version by name: a first promotion, or a verdict that was INSUFFICIENT; never a FAIL.
+
+    Bound to the digests of verdicts and release: it does not carry over to anything else.
+
+    Example: `slm approve travel v1 --by "A. Lovelace"`
+    """
+    from slm_assets.cli import render
+    from slm_assets.stages.approvals import approve as record
+
+    registry = _registry(domain)
+    result = record(registry, domain, version, roles=role, actor=by, reason=reason)
+    _print(result, json, render.approval)
+
+
+@app.command()
+def rollback(
+    domain: DomainName,
+    role: Annotated[list[str] | None, typer.Option(help="Only these roles; default: all.")] = None,
+    to: Annotated[str | None, typer.Option(help="A version that served before, or `oracle`.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    by: Actor = None,
+    json: AsJson = False,
+) -> None:
+    """Flip the flags back to what served before, or to a deployed version. Nothing is rebuilt.
+
+    Example: `slm rollback travel` or, forward again, `slm rollback travel --to v3`
+    """
+    from slm_assets.cli import render
+    from slm_assets.engines.in_process import run_rollback
+    from slm_assets.stages.rollback import rollback_request
+
+    registry = _registry(domain)
+    request = rollback_request(registry, domain, roles=role, to=to, reason=reason)
+    run_dir = registry.home.runs / domain / request.version / f"rollback-{request.digest[:12]}"
+    outcome = run_rollback(registry, request, run_dir, actor=_actor(by))
+    if outcome.receipt.status != "succeeded":
+        raise _failure(outcome.receipt.error, outcome.receipt.error_kind)
+    result = {
+        "domain": domain,
+        "action": outcome.receipt.result.summary["action"],
+        "changes": outcome.receipt.result.summary["changes"],
+        "seconds": outcome.receipt.result.measured["switch_seconds"],
+    }
+    _print(result, json, render.rollback)
+
+
+@app.command()
+def status(
+    domain: Annotated[str | None, typer.Argument(help="One domain; default: all.")] = None, json: AsJson = False
+) -> None:
+    """What serves, and how far each version came.
+
+    Example: `slm status travel`
+    """
+    from slm_assets.cli import render
+    from slm_assets.domain.loading import list_domains
+    from slm_assets.stages.reports import domain_status
+
+    home = Home.from_env()
+    names = [domain] if domain else list_domains(home.domains)
+    _print({"domains": [domain_status(_registry(name), name) for name in names]}, json, render.status)
+
+
+@app.command()
+def why(
+    domain: DomainName,
+    role: Annotated[str | None, typer.Option(help="Only this role.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Which version serves, since when, flipped by whom, trained on what, by which gates, replacing what.
+
+    Example: `slm why travel --role extract`
+    """
+    from slm_assets.cli import render
+    from slm_assets.stages.reports import explain
+
+    _print(explain(_registry(domain), domain, role), json, render.why)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A folder of benchmarks/, such as travel_v3.")],
+    final: Annotated[
+        bool, typer.Option("--final", help="Score the test file and count the look in looks.jsonl.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with train.jsonl and the test file; default: $SLM_BENCH_DATA/NAME.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="With --final: write one line per test row, before any repair.")
+    ] = None,
+    permute_labels: Annotated[
+        bool, typer.Option("--permute-labels", help="Sanity check: shuffle train labels; nothing is learned.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Measure a benchmark: cross-validation on train, grouped; with --final once on the test file.
+
+    Example: `slm bench travel_v3`
+    """
+    from slm_assets.bench import run_benchmark
+    from slm_assets.cli import render
+
+    result = run_benchmark(
+        name, final=final, data=data, predictions=predictions, permute_labels=permute_labels
+    )
+    _print(result, json, render.bench)
+
+
+@stage_app.command("run")
+def stage_run(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="dataset, label, finetune, …, rollback")],
+    request: Annotated[Path, typer.Option(help="The request, a JSON file.")],
+    run_dir: Annotated[Path, typer.Option("--run-dir", help="Where the receipt goes.")],
+    run_id: Annotated[str | None, typer.Option("--run-id", help="The caller's id for this run.")] = None,
+    by: Actor = None,
+    json: AsJson = False,
+) -> None:
+    """Run one stage from its request file and write receipt.json into the run folder.
+
+    Exits 0 whenever a receipt says that the stage succeeded, also where a verdict in it says no; read
+    the receipt for that. 2 for bad input, 1 for a fault; nothing else counts as evidence.
+
+    Example: `slm stage run dataset --request request.json --run-dir out/`
+    """
+    from slm_assets.cli import render
+    from slm_assets.engines.in_process import run_request
+    from slm_assets.stages.plans import number_of
+
+    parsed = _read_request(request, stage)
+    registry = _registry(parsed.domain)
+    plan = _plan(registry, parsed.domain, number_of(parsed.version))
+    outcome = run_request(registry, plan, parsed, run_dir, actor=_actor(by), run_id=run_id)
+    receipt = outcome.receipt
+    result = {"receipt": str(run_dir / "receipt.json"), "cached": outcome.cached, "status": receipt.status}
+    result |= {"outputs": {name: a.sha256 for name, a in receipt.outputs.items()}, "error": receipt.error}
+    _print(result, json, render.stage)
+    if receipt.status == "failed" and receipt.error_kind != "held":
+        raise typer.Exit(2 if receipt.error_kind == "bad_input" else 1)
+
+
+@stage_app.command("request")
+def stage_request(
+    stage: Annotated[str, typer.Argument(metavar="STAGE")],
+    domain: DomainName,
+    version: Annotated[str, typer.Argument(help="An open version, such as v1.")],
+    json: AsJson = True,
+) -> None:
+    """Print the request of a stage of an open version, ready for `slm stage run`.
+
+    Example: `slm stage request label travel v1 > request.json`
+    """
+    from slm_assets.stages.plans import number_of, request_for
+
+    registry = _registry(domain)
+    plan = _plan(registry, domain, number_of(version))
+    _check_stage(stage)
+    _print(request_for(registry, plan, stage).model_dump(mode="json"), True, lambda _value: None)
+
+
+def main() -> None:
+    """Entry point: every expected error is a message and an exit code, never a traceback."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        app()
+    except SlmError as error:
+        from slm_assets.cli import render
+
+        if as_json:
+            found = [f.__dict__ for f in error.faults] if isinstance(error, ConfigError) else []
+            render.json({"error": error.message, "cure": error.cure, "faults": found})
+        else:
+            render.error(str(error))
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        from slm_assets.cli import render
+
+        render.error(f"{error.filename or 'the system'}: {error.strerror or error}")
+        raise SystemExit(1) from None
+
+
+def _print(value: Json, as_json: bool, human: Any) -> None:
+    from slm_assets.cli import render
+
+    if as_json:
+        render.json(value)
+    else:
+        human(value)
+
+
+def _actor(by: str | None) -> str:
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _registry(domain: str) -> Any:
+    from slm_assets.stages.plans import registry_of
+
+    return registry_of(Home.from_env(), domain)
+
+
+def _plan(registry: Any, domain: str, number: int) -> Any:
+    plan = registry.plan(domain, number)
+    if plan is None:
+        raise BadInputError(
+            f"{domain} v{number} was never opened", cure=f"open it: slm run {domain} --version v{number}"
+        )
+    return plan
+
+
+def _check_stage(stage: str) -> None:
+    from slm_assets.stages.table import BY_NAME
+
+    if stage not in BY_NAME and stage != "rollback":
+        raise BadInputError(f"{stage!r} is no stage", cure=f"stages: {', '.join(BY_NAME)}, rollback")
+
+
+def _read_request(path: Path, stage: str) -> Any:
+    from pydantic import ValidationError
+
+    from slm_assets.stages.contract import StageRequest
+
+    _check_stage(stage)
+    try:
+        request = StageRequest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise BadInputError(f"request file {path} does not exist") from None
+    except ValidationError as error:
+        lines = [f"$.{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise BadInputError(f"{path} is no stage request\n  " + "\n  ".join(lines)) from None
+    if request.stage != stage:
+        raise BadInputError(f"{path} is a request for {request.stage}, not for {stage}")
+    return request
+
+
+def _failure(message: str, kind: str) -> SlmError:
+    return BadInputError(message) if kind == "bad_input" else SlmError(message)

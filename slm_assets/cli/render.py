@@ -1,0 +1,182 @@
+"""What a person sees: Rich tables of the same values that --json prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from slm_assets.errors import Fault
+
+CONSOLE = Console(highlight=False)
+ERRORS = Console(stderr=True, highlight=False)
+COLOURS = {
+    "promoted": "green", "PASS": "green", "pass": "green", "held": "red", "FAIL": "red", "failed": "red",
+    "fail": "red", "deferred": "yellow", "INSUFFICIENT": "yellow", "insufficient": "yellow", "open": "cyan",
+}  # fmt: skip
+
+
+def json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def error(message: str) -> None:
+    """An error on stderr."""
+    ERRORS.print(f"[red]error[/red] {escape(message)}")
+
+
+def faults(found: dict[str, list[Fault]]) -> None:
+    """Every fault of every domain."""
+    for name, own in found.items():
+        errors = [fault for fault in own if fault.severity == "error"]
+        colour, word = ("red", f"{len(errors)} faults") if errors else ("green", "valid")
+        CONSOLE.print(f"[bold]{name}[/bold] [{colour}]{word}[/{colour}]")
+        for fault in own:
+            mark = "[red]error[/red]" if fault.severity == "error" else "[yellow]warning[/yellow]"
+            CONSOLE.print(f"  {mark} {escape(str(fault))}", soft_wrap=True)
+
+
+def run(result: dict[str, Any]) -> None:
+    """The closing table of a run."""
+    stages = Table("stage", "seconds", "digest", title=f"{result['domain']} {result['version']}", title_justify="left")
+    for line in result["stages"]:
+        took = "cached" if line["cached"] else f"{line['seconds']:.2f}"
+        digests = " ".join(o["sha256"][:12] for o in line["outputs"].values())
+        stages.add_row(line["stage"], took, digests or paint(line["status"]))
+    CONSOLE.print(stages)
+    gates(result["gates"])
+    for line in result["stages"]:
+        if line["error"]:
+            CONSOLE.print(f"[yellow]{line['stage']}[/yellow] {escape(line['error'])}", soft_wrap=True)
+    roles = ", ".join(f"{role} {paint(outcome)}" for role, outcome in result["roles"].items())
+    CONSOLE.print(f"[bold]{result['domain']} {result['version']}[/bold] {paint(result['outcome'])}  {roles}")
+
+
+def gates(lines: list[dict[str, Any]]) -> None:
+    """One row per gate and role."""
+    if not lines:
+        return
+    table = Table("gate", "role", "verdict", "metric", "value", "interval", "threshold", "n", "why")
+    for g in lines:
+        interval = "" if g["low"] is None or g["high"] is None else f"{g['low']:.4f} … {g['high']:.4f}"
+        table.add_row(
+            g["gate"], g["role"] or "all", paint(g["verdict"]), g["metric"] + (f" ({g['slice']})" if g["slice"] else ""),
+            number(g["value"]), interval, number(g["threshold"]), str(g["n"]), escape(g["reason"]),
+        )  # fmt: skip
+    CONSOLE.print(table)
+
+
+def approval(result: dict[str, Any]) -> None:
+    """What was approved, by whom."""
+    CONSOLE.print(
+        f"{result['domain']} {result['version']}: {', '.join(result['roles'])} approved by "
+        f"[bold]{escape(result['by'])}[/bold], bound to verdicts {result['evidence'][:12]}"
+    )
+
+
+def rollback(result: dict[str, Any]) -> None:
+    """What moved, and how fast."""
+    for role, change in result["changes"].items():
+        was, now = (_engine(change[k]) for k in ("from", "to"))
+        CONSOLE.print(f"{result['domain']}.{role}: {was} → [bold]{now}[/bold]")
+    if not result["changes"]:
+        CONSOLE.print(f"{result['domain']}: already there, nothing moved")
+    CONSOLE.print(f"{result['action']} in [bold]{result['seconds']:.2f} s[/bold]")
+
+
+def status(result: dict[str, Any]) -> None:
+    """One block per domain."""
+    for domain in result["domains"]:
+        serving = ", ".join(
+            f"{role}: {flag['version'] or 'oracle'} since {flag['since'][:19]}"
+            for role, flag in domain["serving"].items()
+        )
+        CONSOLE.print(f"[bold]{domain['domain']}[/bold] {serving or 'no role promoted yet'}")
+        if domain["versions"]:
+            table = Table("version", "outcome", "roles", "opened", "by", "reason", "train fraction")
+            for v in domain["versions"]:
+                roles = ", ".join(f"{r} {paint(o)}" for r, o in v["roles"].items())
+                table.add_row(
+                    v["version"], paint(v["outcome"]), roles, v["opened_at"][:19], escape(v["opener"]),
+                    escape(v["reason"]), f"{v['params'].get('train_fraction', 1):g}",
+                )  # fmt: skip
+            CONSOLE.print(table)
+
+
+def why(result: dict[str, Any]) -> None:
+    """One screen per role."""
+    if not result["roles"]:
+        CONSOLE.print(f"{result['domain']}: no role was ever promoted; the oracles answer")
+    for role, own in result["roles"].items():
+        CONSOLE.print(
+            f"[bold]{result['domain']}.{role}[/bold] is answered by [bold]{own['version'] or 'its oracle'}[/bold] "
+            f"since {own['since'][:19]}, {own['action']} by {escape(own['by'])} in place of {own['replaced']}"
+        )
+        CONSOLE.print(f"  {escape(own['reason'])}", soft_wrap=True)
+        for approval_ in own["approved_by"]:
+            CONSOLE.print(f"  approved by {escape(approval_['by'])} at {approval_['at'][:19]} {escape(approval_['reason'])}")
+        trained = own["trained_on"]
+        if trained:
+            CONSOLE.print(f"  release {own['release_urn']} sha256 {own['release'][:12]}")
+            CONSOLE.print(
+                f"  trained on {trained['rows']} rows of {trained['dataset_urn']}, opened by "
+                f"{escape(trained['opener'])}: {escape(trained['reason'])}"
+            )
+        if own["metrics"]:
+            table = Table("metric", "value", "interval", "n")
+            for m in own["metrics"]:
+                interval = "" if m["low"] is None else f"{m['low']:.4f} … {m['high']:.4f}"
+                table.add_row(m["metric"], number(m["value"]), interval, str(m["n"]))
+            CONSOLE.print(table)
+        gates(own["gates"])
+        for event in own["history"][-5:]:
+            CONSOLE.print(
+                f"  {event['at'][:19]} {event['action']} {event['from']} → {event['to']} by {escape(event['by'])}"
+            )
+
+
+def stage(result: dict[str, Any]) -> None:
+    """Where the receipt lies, and what it says."""
+    CONSOLE.print(f"{paint(result['status'])}{' (cached)' if result['cached'] else ''}: {result['receipt']}")
+    for name, sha in result["outputs"].items():
+        CONSOLE.print(f"  {name} {sha}")
+    if result["error"]:
+        CONSOLE.print(escape(result["error"]), soft_wrap=True)
+
+
+def bench(result: dict[str, Any]) -> None:
+    """Ours with interval beside the published number."""
+    title = f"{result['benchmark']} ({result['recipe']}, {result['protocol']})"
+    table = Table("metric", "value", "interval", "n", "target", "by the point", "by the bound", "published", title=title)
+    for name, m in result["metrics"].items():
+        interval = "" if m["low"] is None else f"{m['low']:.4f} … {m['high']:.4f}"
+        table.add_row(
+            name, number(m["value"]), interval, str(m["n"]), number(m.get("target")),
+            paint(m.get("by_point") or ""), paint(m.get("by_bound") or ""), number(m["published"]),
+        )  # fmt: skip
+    CONSOLE.print(table)
+    latency = result["latency_ms"]
+    CONSOLE.print(
+        f"train {result['n_train']} rows in {result['train_seconds']:.2f} s, test {result['n_test']} rows, "
+        f"p50 {latency['p50']:.3f} ms, p95 {latency['p95']:.3f} ms a turn, {result['checkpoint_bytes']:,} bytes"
+    )
+
+
+def paint(word: str) -> str:
+    """A verdict or outcome in its colour."""
+    colour = COLOURS.get(word)
+    return f"[{colour}]{word}[/{colour}]" if colour else word
+
+
+def number(value: float | None) -> str:
+    """Four digits, or nothing."""
+    return "" if value is None else f"{value:.4f}".rstrip("0").rstrip(".") if value == int(value) else f"{value:.4f}"
+
+
+def _engine(flag: dict[str, Any]) -> str:
+    return f"v{flag['number']}" if flag.get("engine") == "release" else "oracle"

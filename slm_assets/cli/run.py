@@ -1,0 +1,98 @@
+"""`slm run`: choose or open the version, run the chain through Dagster, and read the registry back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slm_assets.errors import BadInputError
+from slm_assets.registry.home import Home
+from slm_assets.registry.registry import Plan, Registry
+from slm_assets.stages.plans import frozen_inputs, newest_match, number_of, open_domain, open_version
+from slm_assets.stages.state import gate_lines, outcome, role_outcomes, stage_lines
+from slm_assets.stages.table import STAGES
+
+
+def run_chain(
+    home: Home,
+    name: str,
+    *,
+    version: str | None,
+    new: bool,
+    params: dict[str, Any],
+    reason: str,
+    actor: str,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Run every stage of one version; returns the JSON that scripts rely on."""
+    domain, registry = open_domain(home, name)
+    frozen = frozen_inputs(domain, registry)
+    plan = _choose(registry, name, frozen, version=version, new=new, params=params)
+    if plan is None:
+        number = number_of(version) if version else None
+        plan = open_version(
+            domain, registry, number=number, params=params, reason=reason, actor=actor, frozen=frozen
+        )
+    run_id, fault = _launch(home, registry, plan, actor=actor, quiet=quiet)
+    lines = stage_lines(registry, plan, run_id)
+    result = outcome(registry, plan)
+    if fault and result in ("open", "promoted"):
+        result = "failed"
+    kinds = {c["stage"]: c["receipt"]["error_kind"] for c in registry.cells(name, plan.number)}
+    return {
+        "domain": name,
+        "version": plan.version,
+        "outcome": result,
+        "roles": role_outcomes(registry, plan),
+        "stages": [{**line, "error_kind": kinds[line["stage"]]} for line in lines],
+        "gates": gate_lines(registry, plan),
+        "run_id": run_id,
+        "error": fault,
+    }
+
+
+def _choose(
+    registry: Registry,
+    name: str,
+    frozen: tuple[str, str],
+    *,
+    version: str | None,
+    new: bool,
+    params: dict[str, Any],
+) -> Plan | None:
+    """The version to resume, or None to open one."""
+    if version is None:
+        return None if new else newest_match(registry, name, frozen, params)
+    plan = registry.plan(name, number_of(version))
+    if plan is None:
+        return None
+    if (plan.config, plan.seed) != frozen:
+        what = "config" if plan.config != frozen[0] else "seed rows"
+        raise BadInputError(
+            f"{name} {version} was opened with another {what} than {name} has now; a version is immutable",
+            cure=f"open a new version: slm run {name}",
+        )
+    return plan
+
+
+def _launch(
+    home: Home, registry: Registry, plan: Plan, *, actor: str, quiet: bool
+) -> tuple[str, str]:
+    """Run the job with a progress bar per stage; returns its run id and a fault outside of any stage."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from slm_assets.automation.launch import run_version
+    from slm_assets.cli.render import CONSOLE
+
+    columns = (
+        TextColumn("{task.description:<9}"), BarColumn(bar_width=24), TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=CONSOLE, disable=quiet) as bars:
+        tasks = {s.name: bars.add_task(s.name, total=1.0, start=False, note="") for s in STAGES}
+
+        def listen(stage: str, share: float, note: str) -> None:
+            bars.start_task(tasks[stage])
+            bars.update(tasks[stage], completed=share, note=note)
+
+        result = run_version(home, registry, plan, actor=actor, progress_listener=listen)
+    return result.run_id, result.error

@@ -1,0 +1,25 @@
+"""The Dagster code location: assembles assets, checks and jobs; nothing else."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from slm_assets.assets.checks import checks
+from slm_assets.assets.graph import assets
+from slm_assets.automation.jobs import open_version, retrain
+from slm_assets.automation.partitions import partitions
+from slm_assets.registry.home import Home
+
+
+def build(home: Home) -> dg.Definitions:
+    """The definitions for a home's domains. Steps are light, so they run in the run's own process."""
+    cells = partitions(home)
+    return dg.Definitions(
+        assets=assets(cells),
+        asset_checks=checks(cells),
+        jobs=[retrain(cells), open_version],
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build(Home.from_env())

@@ -1,0 +1,340 @@
+"""What no single key can say: whether the parts of a config fit together."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.domain.config import Metric, Vocabulary
+from slm_assets.domain.cron import cron_fault
+from slm_assets.domain.documents import Document, Place, read_document, show
+from slm_assets.domain.domain import CONFIG_NAME, Domain, vocabulary_values
+from slm_assets.domain.places import Spot, has_place, places
+from slm_assets.domain.secrets import credential_fault, url_fault
+from slm_assets.errors import Fault
+
+BUILT_IN_METRICS = (
+    "exact",
+    "turn_exact",
+    "output_validity",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "checkpoint_bytes",
+)
+_ROW_PARTS = ("input", "labels", "source", "id")
+
+
+def check_domain(domain: Domain, *, count_rows: bool = False) -> list[Fault]:
+    """Every fault and warning of a domain as a whole, sorted by place.
+
+    With `count_rows` the corpus is counted too, to say which targets its eval part is too small to
+    certify: a warning, or a fault under `eval.certify: strict`.
+    """
+    view = _View(domain)
+    parts: list[Callable[[_View], Iterable[Fault]]] = [
+        _identity,
+        _roles,
+        _vocabularies,
+        _data,
+        _teachers,
+        _metrics,
+        _slices,
+        _serving,
+        _loop,
+    ]
+    found = [fault for part in parts for fault in part(view)]
+    if count_rows:
+        found += _targets(view)
+    return sorted(set(found), key=lambda fault: (fault.severity, fault.file, fault.line or 0, fault.path))
+
+
+class _View:
+    """A domain, the lines of its config and its contracts' places, each worked out once."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.config = domain.config
+        self.document: Document = read_document(domain.files[CONFIG_NAME], CONFIG_NAME)
+        self.role_ids = [role.id for role in domain.config.roles]
+        self._spots: dict[str, dict[str, Spot]] = {}
+
+    def fault(self, place: Place, message: str, **parts: str) -> Fault:
+        return self.document.fault(("slm_domain", *place), message, **parts)
+
+    def warning(self, place: Place, message: str, **parts: str) -> Fault:
+        return self.fault(place, message, severity="warning", **parts)
+
+    def spots(self, role_id: str) -> dict[str, Spot]:
+        if role_id not in self._spots:
+            self._spots[role_id] = places(self.domain.output_schema(role_id))
+        return self._spots[role_id]
+
+    def unknown_role(self, place: Place, role_id: str) -> Iterator[Fault]:
+        """A fault where no role has that id."""
+        if role_id not in self.role_ids:
+            yield self.unknown(place, "no such role", role_id, self.role_ids)
+
+    def unknown(self, place: Place, message: str, name: str, known: list[str]) -> Fault:
+        """A fault for a name that nothing has, with the nearest that something has."""
+        close = difflib.get_close_matches(name, known, n=1)
+        expected = ", ".join(known) or "none is declared"
+        cure = f"did you mean {close[0]}?" if close else ""
+        return self.fault(place, message, found=show(name), expected=expected, cure=cure)
+
+    def repeated(self, place: Place, ids: list[str], what: str) -> Iterator[Fault]:
+        """A fault for each id that an earlier item of the list has."""
+        for index, name in enumerate(ids):
+            if name in ids[:index]:
+                first = f"{show(name)}, first at index {ids.index(name)}"
+                yield self.fault(
+                    (*place, index, "id"), f"two {what} of one id", found=first, cure="rename one"
+                )
+
+
+def _identity(view: _View) -> Iterator[Fault]:
+    folder = view.domain.folder
+    if folder is not None and folder.name != view.config.name:
+        cure = "give the folder the domain's name: commands find a domain by its folder"
+        yield view.warning(("name",), "folder of another name", found=show(folder.name), cure=cure)
+
+
+def _roles(view: _View) -> Iterator[Fault]:
+    yield from view.repeated(("roles",), view.role_ids, "roles")
+    for index, role in enumerate(view.config.roles):
+        for number, earlier in enumerate(role.reads):
+            at: Place = ("roles", index, "reads", number)
+            if earlier == "turn":
+                yield view.fault(at, "the turn is always read", cure="leave it out")
+            elif earlier not in view.role_ids:
+                yield view.unknown(at, "no such role", earlier, view.role_ids[:index])
+            elif view.role_ids.index(earlier) >= index:
+                cure = f"list {earlier} before {role.id}"
+                yield view.fault(at, "reads a role that is not earlier", found=show(earlier), cure=cure)
+        if role.deterministic_oracle is None and view.config.eval.floor == "deterministic_oracle":
+            at = ("roles", index)
+            message = f"role {role.id} has no deterministic_oracle"
+            yield view.warning(at, message, cure="its floor is the majority baseline")
+
+
+def _vocabularies(view: _View) -> Iterator[Fault]:
+    for name, entry in view.config.vocab.items():
+        at: Place = ("vocab", name)
+        if isinstance(entry, list) and len(set(entry)) < len(entry):
+            twice = sorted({value for value in entry if entry.count(value) > 1})
+            yield view.fault(at, "a value stands twice", found=show(twice))
+        if isinstance(entry, Vocabulary):
+            if entry.role in view.role_ids:
+                yield from _vocabulary(view, at, name, entry)
+            else:
+                yield from view.unknown_role((*at, "role"), entry.role)
+
+
+def _vocabulary(view: _View, at: Place, name: str, entry: Vocabulary) -> Iterator[Fault]:
+    """A vocabulary bound to a place: equal to the contract's list there, and reachable by the oracle."""
+    spot = view.spots(entry.role).get(entry.path)
+    if spot is None:
+        yield _nowhere(view, (*at, "path"), entry.role, entry.path)
+        return
+    contract = None if spot.values is None else [value for value in spot.values if value is not None]
+    listed = None
+    if entry.file is not None:
+        listed = vocabulary_values(view.domain.document(entry.file)) or []
+    if contract is None:
+        message = "the contract leaves this place open"
+        cure = "give it an enum in the output schema" if listed else "give it an enum, or a file here"
+        make = view.warning if listed else view.fault
+        yield make((*at, "path"), message, found=entry.path, cure=cure)
+    elif listed is not None:
+        for values, others, message in (
+            (listed, contract, "values that the contract does not allow"),
+            (contract, listed, "values of the contract that the file lacks"),
+        ):
+            if missing := _missing(values, others):
+                cure = "bring both in line, or leave out `file`: the contract's enum is then the vocabulary"
+                yield view.fault((*at, "file"), message, found=show(missing, 400), cure=cure)
+    emitted = _emitted(view, entry.role)
+    if emitted is not None and (missing := _missing(listed or contract or [], emitted)):
+        message = "values that no rule of the oracle can emit"
+        cure = "only rows with given labels can teach them"
+        yield view.warning(at, message, found=show(missing, 400), cure=cure)
+
+
+def _missing(values: list[Json], others: list[Json]) -> list[Json]:
+    known = {canonical.text(value) for value in others}
+    return [value for value in values if canonical.text(value) not in known]
+
+
+def _emitted(view: _View, role_id: str) -> list[Json] | None:
+    """Literals of a rules file outside of its conditions, or None where the oracle is of another kind.
+
+    An over-estimate, so that what is missing is surely never emitted.
+    """
+    oracle = view.domain.role(role_id).deterministic_oracle
+    if oracle is None or oracle.kind != "rules":
+        return None
+    found: list[Json] = []
+    stack: list[Json] = [view.domain.rules(role_id)]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            stack.extend(value for key, value in node.items() if key not in {"when", "regex", "path", "id"})
+        elif isinstance(node, list):
+            stack.extend(node)
+        elif isinstance(node, str):
+            found.append(node)
+            found.extend(part for quote in "'\"" for part in node.split(quote)[1::2])
+        else:
+            found.append(node)
+    return found
+
+
+def _nowhere(view: _View, at: Place, role_id: str, path: str) -> Fault:
+    known = list(view.spots(role_id))
+    close = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
+    expected = f"a place of {role_id}'s output schema"
+    cure = f"did you mean {close[0]}?" if close else f"such as {', '.join(known[1:6])}"
+    return view.fault(at, "leads nowhere", found=show(path), expected=expected, cure=cure)
+
+
+def _data(view: _View) -> Iterator[Fault]:
+    data, sets = view.config.data, view.config.eval.eval_sets
+    if data.split.kind == "fixed":
+        if sets.holdout is None:
+            cure = "name the eval rows in eval.eval_sets.holdout"
+            yield view.fault(("data", "split"), "a fixed split without eval rows", cure=cure)
+    elif not 0 < data.split.eval_ratio < 1 and (data.split.eval_ratio == 1 or sets.holdout is None):
+        found = str(data.split.eval_ratio)
+        place: Place = ("data", "split", "eval_ratio")
+        yield view.fault(place, "leaves no rows to train or to judge on", found=found)
+    labels = data.fields.labels
+    if isinstance(labels, dict):
+        for role_id in labels:
+            yield from view.unknown_role(("data", "fields", "labels", role_id), role_id)
+    if data.seed_corpus is None and data.adversarial is None and data.event_log_replay is None:
+        yield view.warning(("data",), "no source of rows", cure="name files or a folder in data.seed_corpus")
+
+
+def _teachers(view: _View) -> Iterator[Fault]:
+    ids = [teacher.id for teacher in view.config.teachers]
+    yield from view.repeated(("teachers",), ids, "teachers")
+    for index, teacher in enumerate(view.config.teachers):
+        at: Place = ("teachers", index)
+        for role_id in teacher.role_prompts:
+            yield from view.unknown_role((*at, "role_prompts", role_id), role_id)
+        for role_id in teacher.models:
+            if role_id != "fallback":
+                yield from view.unknown_role((*at, "models", role_id), role_id)
+        if parts := credential_fault(teacher.credential):
+            yield view.fault((*at, "credential"), **parts)
+        if parts := url_fault(teacher.base_url):
+            yield view.fault((*at, "base_url"), **parts)
+    if (ceiling := view.config.eval.ceiling) is not None:
+        name = ceiling.removeprefix("teacher.")
+        if name not in ids or not ceiling.startswith("teacher."):
+            known = [f"teacher.{teacher_id}" for teacher_id in ids]
+            yield view.unknown(("eval", "ceiling"), "no such teacher", ceiling, known)
+
+
+def _metrics(view: _View) -> Iterator[Fault]:
+    metrics = view.config.eval.metrics
+    yield from view.repeated(("eval", "metrics"), [metric.id for metric in metrics], "metrics")
+    if not metrics:
+        cure = "without one, only not being worse than the incumbent is demanded"
+        yield view.warning(("eval",), "no metric is gated", cure=cure)
+    for index, metric in enumerate(metrics):
+        at: Place = ("eval", "metrics", index)
+        if metric.role is not None and metric.role not in view.role_ids:
+            yield from view.unknown_role((*at, "role"), metric.role)
+            continue
+        yield from _metric(view, at, metric)
+    for role_id in view.role_ids:
+        primary = [metric.id for metric in metrics if metric.primary and metric.role in {role_id, None}]
+        if len(primary) > 1:
+            message = f"role {role_id} has more than one primary metric"
+            yield view.fault(("eval", "metrics"), message, found=", ".join(primary), cure="keep one")
+
+
+def _metric(view: _View, at: Place, metric: Metric) -> Iterator[Fault]:
+    if "ceiling" in (metric.target_relative or "") and view.config.eval.ceiling is None:
+        yield view.fault((*at, "target_relative"), "no ceiling to compare with", cure="set eval.ceiling")
+    if metric.path is None:
+        if metric.id not in BUILT_IN_METRICS:
+            message = f"nothing can measure {metric.id}"
+            cure = "a missing metric is a FAIL; give it role and path"
+            if close := difflib.get_close_matches(metric.id, BUILT_IN_METRICS, n=1, cutoff=0.8):
+                cure = f"did you mean {close[0]}? {cure}"
+            expected = f"a path, or one of {', '.join(BUILT_IN_METRICS)}"
+            yield view.warning(at, message, expected=expected, cure=cure)
+        return
+    roles = view.role_ids if metric.role is None else [metric.role]
+    leads = [has_place(view.spots(role_id), metric.path) for role_id in roles]
+    if True in leads:
+        return
+    if None in leads:
+        message = "the contract cannot tell whether anything stands here"
+        yield view.warning((*at, "path"), message, found=metric.path)
+    else:
+        yield _nowhere(view, (*at, "path"), roles[0], metric.path)
+
+
+def _slices(view: _View) -> Iterator[Fault]:
+    slices = view.config.eval.slices
+    yield from view.repeated(("eval", "slices"), [part.id for part in slices], "slices")
+    for index, part in enumerate(slices):
+        head = part.path.split("/")[1] if part.path else ""
+        if head not in _ROW_PARTS:
+            expected = ", ".join(f"/{name}" for name in _ROW_PARTS)
+            at: Place = ("eval", "slices", index, "path")
+            yield view.fault(at, "leads nowhere", found=show(part.path), expected=f"a path under {expected}")
+
+
+def _serving(view: _View) -> Iterator[Fault]:
+    for role_id in view.config.serving.engine_flags:
+        yield from view.unknown_role(("serving", "engine_flags", role_id), role_id)
+
+
+def _loop(view: _View) -> Iterator[Fault]:
+    schedule = view.config.improvement.schedule
+    if schedule is not None and (reason := cron_fault(schedule)):
+        at: Place = ("improvement", "schedule")
+        yield view.fault(at, reason, found=show(schedule), expected='five fields, such as "0 3 * * 0"')
+    for role_id in view.domain.gates.per_role:
+        for fault in view.unknown_role((), role_id):
+            policy = view.config.improvement.promotion_gates or ""
+            file = view.domain.path(policy)
+            yield Fault(
+                file, f"$.per_role.{role_id}", fault.message, expected=fault.expected, cure=fault.cure
+            )
+
+
+def _targets(view: _View) -> Iterator[Fault]:
+    from slm_assets.domain.rows import eval_rows
+
+    n = eval_rows(view.domain)
+    if not n:
+        return
+    confidence = view.domain.gates.confidence
+    for index, metric in enumerate(view.config.eval.metrics):
+        if metric.target is None or metric.target > 1 or metric.id.startswith(("latency", "checkpoint")):
+            continue
+        needed = rows_to_certify(metric.target, confidence)
+        if needed > n:
+            make = view.fault if view.config.eval.certify == "strict" else view.warning
+            message = f"{metric.id}: too few eval rows to certify the target"
+            cure = f"even with every row right it takes {needed} rows at {confidence:.0%} confidence"
+            at: Place = ("eval", "metrics", index, "target")
+            yield make(at, message, found=f"about {n} eval rows", expected=f"at least {needed}", cure=cure)
+
+
+def rows_to_certify(target: float, confidence: float) -> int:
+    """Fewest rows, all of them right, whose one-sided lower bound reaches a target share.
+
+    Exact binomial (Clopper and Pearson 1934): all of n right gives the bound (1 − confidence)^(1/n).
+    0 for a target of 1 or more, which is a count and nothing to certify, and for one of 0 or less.
+    """
+    if not 0 < target < 1:
+        return 0
+    return math.ceil(math.log(1 - confidence) / math.log(target) - 1e-9)

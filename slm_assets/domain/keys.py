@@ -1,0 +1,118 @@
+"""Every key of the config by its path pattern, who reads it, and what replaced keys of older configs.
+
+A pattern is the key's path with `[]` for a list's items and `*` for a mapping's keys:
+`slm_domain.teachers[].pricing.*.input`.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from slm_assets.domain.documents import Place
+
+
+def walk(model: type[BaseModel], at: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Each key under a model, as (pattern, field), depth first; a union yields all its branches."""
+    for name, info in model.model_fields.items():
+        path = f"{at}.{name}" if at else name
+        yield path, info
+        yield from _inside(info.annotation, path)
+
+
+def _inside(annotation: Any, at: str) -> Iterator[tuple[str, FieldInfo]]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from _inside(arguments[0], at)
+    elif origin in {Union, types.UnionType}:
+        for argument in arguments:
+            yield from _inside(argument, at)
+    elif origin is list:
+        yield from _inside(arguments[0], f"{at}[]")
+    elif origin is dict:
+        yield from _inside(arguments[1], f"{at}.*")
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield from walk(annotation, at)
+
+
+@functools.lru_cache(maxsize=8)
+def patterns(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """All keys under a model by pattern."""
+    found: dict[str, FieldInfo] = {}
+    for path, info in walk(model):
+        found.setdefault(path, info)
+    return found
+
+
+def pattern(model: type[BaseModel], place: Place) -> str:
+    """The pattern of a place in a document; a part that is no key of the model is taken as it stands."""
+    known = patterns(model)
+    at = ""
+    for part in place:
+        if isinstance(part, int):
+            at += "[]"
+            continue
+        named = f"{at}.{part}" if at else part
+        starred = any(path.startswith(f"{at}.*") for path in known)
+        at = f"{at}.*" if starred and named not in known else named
+    return at
+
+
+def knows(model: type[BaseModel], place: Place) -> bool:
+    """Whether the model has a key at that place."""
+    return pattern(model, place) in patterns(model)
+
+
+def children(model: type[BaseModel], place: Place) -> list[str]:
+    """Names of the keys that may stand under a place."""
+    at = pattern(model, place)
+    prefix = f"{at}." if at else ""
+    names = (path[len(prefix) :] for path in patterns(model) if path.startswith(prefix))
+    return [name for name in names if name != "*" and "." not in name and "[" not in name]
+
+
+def elsewhere(model: type[BaseModel], key: str) -> str:
+    """Where a key of that name stands, if at one place only."""
+    found = [path for path in patterns(model) if path.endswith(f".{key}")]
+    return found[0] if len(found) == 1 else ""
+
+
+def description(model: type[BaseModel], place: Place) -> str:
+    """What the key at a place is for."""
+    info = patterns(model).get(pattern(model, place))
+    return (info.description or "") if info else ""
+
+
+_ORACLE = "slm_domain.roles[].deterministic_oracle"
+
+REPLACED = {
+    "slm_domain.dataset_build": "roles[].deterministic_oracle for labels, data.fields for where rows keep "
+    "them, SLM_HOME for where artifacts lie; versions are opened by `slm run`",
+    "slm_domain.roles[].input": "input_schema (a JSON Schema file) for the shape, description for prose",
+    "slm_domain.roles[].widget_schema_dir": "output_schema, with a $ref to each payload's schema",
+    f"{_ORACLE}.kind=python_module": "kind: python with path (the file) and function (its name)",
+    f"{_ORACLE}.module": "path",
+    f"{_ORACLE}.fn": "function",
+    "slm_domain.data.label_source": "data.fields.label_source",
+    "slm_domain.data.input": "data.fields.input",
+    "slm_domain.data.labels": "data.fields.labels",
+    "slm_domain.data.holdout": "eval.eval_sets.holdout",
+    "slm_domain.teachers[].api_key": "credential, with the alias of a secret",
+    "slm_domain.teachers[].token": "credential, with the alias of a secret",
+    "slm_domain.teachers[].secret": "credential, with the alias of a secret",
+    "slm_domain.train": "model.recipe and model.hyperparams; where a stage runs is the deployment's choice",
+    "slm_domain.improvement.train": "model.recipe and model.hyperparams; where a stage runs is the "
+    "deployment's choice",
+    "slm_domain.champion": "nothing: the registry knows the incumbent of each role",
+    "slm_domain.improvement.champion": "nothing: the registry knows the incumbent of each role",
+    "slm_domain.output_dir": "nothing: artifacts lie under SLM_HOME",
+    "slm_domain.run_fn": "roles[].deterministic_oracle.function",
+    "slm_domain.scope": "data.event_log_replay.scope",
+    "slm_domain.version": "nothing: versions are opened by `slm run`",
+}
+"""Keys of configs in the wild that are not carried, and what to use for them."""

@@ -1,0 +1,58 @@
+"""Telling the alias of a secret from a secret. What looks like one is never repeated in a message."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+_TEMPLATE = re.compile(r"\{\{ *[A-Za-z_][A-Za-z0-9_.]{0,99} *\}\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,99}")
+_PREFIX = re.compile(
+    r"(sk|pk|rk|ghp|gho|ghs|ghu|github_pat|glpat|xox[abprs]|hf|AKIA|ASIA|AIza|eyJ|ya29|Bearer|Basic)[-_. ]?"
+    r"[A-Za-z0-9_.+/=-]{12,}"
+)
+
+
+def credential_fault(text: str | None) -> dict[str, str]:
+    """Parts of a fault for a `credential` that is no alias; empty where it is one or None."""
+    if text is None or _TEMPLATE.fullmatch(text):
+        return {}
+    expected = 'an alias, such as "{{ teacher_token }}"'
+    if not _NAME.fullmatch(text):
+        return {"message": "not an alias", "found": _size(text), "expected": expected}
+    if _PREFIX.match(text) or _mixed(text):
+        cure = "put the secret where the deployment keeps secrets, and revoke this one: it was in a file"
+        return {"message": "looks like a secret", "found": _size(text), "expected": expected, "cure": cure}
+    return {}
+
+
+def url_fault(text: str | None) -> dict[str, str]:
+    """Parts of a fault for a `base_url` that is none, or that carries credentials."""
+    if text is None:
+        return {}
+    try:
+        parts = urlsplit(text)
+        ready = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        ready = False
+    if not ready:
+        return {"message": "not an address", "found": _size(text), "expected": "http:// or https://"}
+    if parts.username or parts.password:
+        cure = "move them to `credential`, as an alias"
+        return {"message": "an address with credentials in it", "found": _size(text), "cure": cure}
+    return {}
+
+
+def _size(text: str) -> str:
+    return f"{len(text)} characters (not shown)"
+
+
+def _mixed(text: str) -> bool:
+    """Long runs of letters and digits without a word in them, as keys are."""
+    for run in re.split(r"[^A-Za-z0-9]", text):
+        digits = sum(char.isdigit() for char in run)
+        switches = sum(a.isdigit() != b.isdigit() for a, b in pairwise(run))
+        if len(run) >= 20 and digits >= 3 and switches >= 4:
+            return True
+    return False

@@ -1,0 +1,66 @@
+"""All roles of a domain over many turns, each answered by a chosen engine, nothing computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from slm_assets.canonical import Json
+from slm_assets.domain.config import Role
+from slm_assets.domain.turns import role_input
+from slm_assets.models.base import Prediction, Predictor
+
+Assignment = Mapping[str, str]
+"""Role → the name of the engine that answers for it."""
+
+
+class Chain:
+    """Turns run through the roles in order, end to end: a role reads what the earlier ones answered.
+
+    `engines`: role → engine name → predictor. Two assignments that agree on a role and on all that it
+    reads share its answers.
+    """
+
+    def __init__(
+        self, roles: Sequence[Role], turns: Sequence[Json], engines: Mapping[str, Mapping[str, Predictor]]
+    ) -> None:
+        self._roles = {role.id: role for role in roles}
+        self._turns = turns
+        self._engines = engines
+        self._known: dict[tuple[tuple[str, str], ...], list[Prediction]] = {}
+
+    def answers(self, role_id: str, assignment: Assignment) -> list[Prediction]:
+        """The role's predictions under the assignment, one per turn."""
+        key = tuple((name, assignment[name]) for name in self.ancestors(role_id))
+        if key not in self._known:
+            role = self._roles[role_id]
+            upstream = {name: self.answers(name, assignment) for name in role.reads}
+            inputs = [
+                role_input(role, turn, {name: upstream[name][i].output for name in role.reads})
+                for i, turn in enumerate(self._turns)
+            ]
+            self._known[key] = self._engines[role_id][assignment[role_id]].predict_many(inputs)
+        return self._known[key]
+
+    def ancestors(self, role_id: str) -> list[str]:
+        """The role and all that its answer depends on, in the config's order."""
+        wanted = {role_id}
+        for name in reversed(self._roles):
+            if name in wanted:
+                wanted.update(self._roles[name].reads)
+        return [name for name in self._roles if name in wanted]
+
+
+def reference_answers(
+    role: Role, turns: Sequence[Json], labels: Sequence[Mapping[str, Json]], engine: Predictor
+) -> list[Prediction]:
+    """The role's predictions on reference input: the earlier roles' labels instead of their answers."""
+    return engine.predict_many([role_input(role, turn, own) for turn, own in zip(turns, labels, strict=True)])
+
+
+def answer_turn(roles: Sequence[Role], engines: Mapping[str, Predictor], turn: Json) -> dict[str, Prediction]:
+    """One turn through all roles, end to end."""
+    answers: dict[str, Prediction] = {}
+    for role in roles:
+        outputs = {name: answers[name].output for name in role.reads}
+        answers[role.id] = engines[role.id].predict(role_input(role, turn, outputs))
+    return answers

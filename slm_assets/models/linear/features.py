@@ -1,0 +1,245 @@
+"""Input JSON → sparse features: path=value of the structured part, word and character n-grams of texts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import log
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slm_assets.canonical import Json
+from slm_assets.models.linear.paths import MAX_DEPTH, MAX_NODES, Path
+from slm_assets.models.linear.settings import LinearSettings
+from slm_assets.models.linear.text import MAX_CHARS
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_DIGIT = re.compile(r"\d")
+_CACHE: Final = 50_000
+
+Row = tuple[NDArray[np.int64], NDArray[np.float32]]
+
+
+@dataclass
+class Parts:
+    """What one input consists of: names of structured features, and texts by (place name, path, text)."""
+
+    names: dict[str, None] = field(default_factory=dict)
+    texts: list[tuple[str, Path, str]] = field(default_factory=list)
+    nodes: int = 0
+
+
+def split_parts(value: Json, text_names: frozenset[str]) -> Parts:
+    """Walk an input once, bounded in depth and number of nodes."""
+    parts = Parts()
+    _collect(value, "", (), text_names, parts)
+    if len(parts.texts) > 1:
+        parts.texts.sort(key=lambda item: item[:2])  # independent of the order of keys
+    return parts
+
+
+def _collect(node: Json, name: str, path: Path, text_names: frozenset[str], parts: Parts) -> None:
+    parts.nodes += 1
+    if parts.nodes > MAX_NODES or len(path) > MAX_DEPTH:
+        return
+    names = parts.names
+    if isinstance(node, str):
+        if name in text_names:
+            parts.texts.append((name, path, node))
+            names[name] = None
+            return
+        if len(node) < 40:
+            names[f"{name}={node}"] = None
+        head, colon, _ = node.partition(":")
+        if colon and len(head) < 40:
+            names[f"{name}^{head}"] = None
+        names[name] = None
+    elif isinstance(node, dict):
+        if path:
+            names[name] = None
+        for key, child in node.items():
+            _collect(child, f"{name}/{key}", (*path, key), text_names, parts)
+    elif isinstance(node, list):
+        names[f"{name}#{min(len(node), 9)}"] = None
+        for i, child in enumerate(node):
+            _collect(child, f"{name}/*", (*path, i), text_names, parts)
+    else:
+        names[name] = None
+        names[f"{name}={node}" if node is None or abs(node) < 1e12 else f"{name}~big"] = None
+
+
+def find_texts(values: Sequence[Json]) -> frozenset[str]:
+    """Names of the places that hold running text: strings with a space in more than 30 % of rows.
+
+    Where no place qualifies, places whose strings are mostly distinct count, as single words may be the text.
+    """
+    seen: Counter[str] = Counter()
+    spaced: Counter[str] = Counter()
+    distinct: dict[str, set[str]] = {}
+    for value in values:
+        stack: list[tuple[str, Json, int]] = [("", value, 0)]
+        for _ in range(MAX_NODES):
+            if not stack:
+                break
+            name, node, depth = stack.pop()
+            if isinstance(node, dict) and depth < MAX_DEPTH:
+                stack.extend((f"{name}/{key}", child, depth + 1) for key, child in node.items())
+            elif isinstance(node, list) and depth < MAX_DEPTH:
+                stack.extend((f"{name}/*", child, depth + 1) for child in node[:MAX_NODES])
+            elif isinstance(node, str):
+                seen[name] += 1
+                spaced[name] += " " in node.strip()
+                distinct.setdefault(name, set()).add(node)
+    found = {name for name, n in seen.items() if spaced[name] > 0.3 * n}
+    if not found:
+        found = {name for name, n in seen.items() if n >= 8 and len(distinct[name]) > 0.5 * n}
+    return frozenset(found)
+
+
+class Featurizer:
+    """A fitted vocabulary. `row` gives (indices, values) of one input, the same in training and serving."""
+
+    def __init__(self, settings: LinearSettings, text_names: Sequence[str]) -> None:
+        self.settings = settings
+        self.text_names = frozenset(text_names)
+        self.paths: dict[str, int] = {}
+        self.words: dict[str, int] = {}
+        self.chars: dict[str, int] = {}
+        self.idf: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._pieces: dict[str, list[int]] = {}
+
+    @property
+    def size(self) -> int:
+        """Number of features."""
+        return len(self.paths) + len(self.words) + len(self.chars)
+
+    def fit(self, rows: Sequence[Parts]) -> None:
+        """Choose the vocabulary: features in at least `min_df` rows, the most frequent first if too many."""
+        path_df: Counter[str] = Counter()
+        word_df: Counter[str] = Counter()
+        char_df: Counter[str] = Counter()
+        grams: dict[str, list[str]] = {}
+        for row in rows:
+            path_df.update(row.names)
+            words: set[str] = set()
+            for _, _, text in row.texts:
+                words.update(self._word_grams(_words(text)))
+            word_df.update(words)
+            chars: set[str] = set()
+            for gram in words:
+                if " " not in gram:
+                    if gram not in grams:
+                        grams[gram] = self._char_grams(gram)
+                    chars.update(grams[gram])
+            char_df.update(chars)
+        least = self.settings.min_df if len(rows) >= 200 else 1
+        blocks = [(path_df, self.settings.path_weight), (word_df, self.settings.word_weight)]
+        blocks.append((char_df, self.settings.char_weight))
+        kept = [_frequent(df, least, self.settings.max_features) if weight else [] for df, weight in blocks]
+        idf = [log((1 + len(rows)) / (1 + df[name])) + 1 for (df, _), names in zip(blocks, kept, strict=True) for name in names]
+        self.restore(kept, np.asarray(idf, np.float32))
+
+    def restore(self, vocabulary: Sequence[Sequence[str]], idf: NDArray[np.float32]) -> None:
+        """Set the vocabulary: names of paths, words and character n-grams in index order, idf of all."""
+        start = 0
+        tables: list[dict[str, int]] = []
+        for names in vocabulary:
+            tables.append({name: start + i for i, name in enumerate(names)})
+            start += len(names)
+        self.paths, self.words, self.chars = tables
+        self.idf = idf
+        self._pieces = {}
+
+    def vocabulary(self) -> list[list[str]]:
+        """The names in index order, as `restore` takes them."""
+        return [list(self.paths), list(self.words), list(self.chars)]
+
+    def parts(self, value: Json) -> Parts:
+        """The named parts of one input."""
+        return split_parts(value, self.text_names)
+
+    def row(self, parts: Parts) -> Row:
+        """Feature indices and values of one input; repeated indices add up."""
+        paths = self.paths
+        found = sorted([paths[name] for name in parts.names if name in paths])
+        values = [self.settings.path_weight] * len(found)
+        blocks = [(np.asarray(found, np.int64), np.asarray(values, np.float32))]
+        for _, _, text in parts.texts:
+            words = _words(text)
+            blocks.append(self._block(self._word_ids(words), self.settings.word_weight))
+            blocks.append(self._block(self._char_ids(words), self.settings.char_weight))
+        return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
+
+    def _block(self, ids: list[int], weight: float) -> Row:
+        """TF-IDF with logarithmic counts, length 1 times `weight`."""
+        counts: dict[int, int] = {}
+        for i in ids:
+            counts[i] = counts.get(i, 0) + 1
+        index = np.fromiter(counts, np.int64, len(counts))
+        values = self.idf.take(index)
+        if len(ids) != len(counts):
+            values *= 1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))
+        if len(counts):
+            values *= np.float32(weight) / np.sqrt(np.add.reduce(values * values))
+        return index, values
+
+    def _word_ids(self, words: list[str]) -> list[int]:
+        table = self.words
+        return [table[gram] for gram in self._word_grams(words) if gram in table]
+
+    def _char_ids(self, words: list[str]) -> list[int]:
+        ids: list[int] = []
+        cache, table = self._pieces, self.chars
+        for word in words:
+            known = cache.get(word)
+            if known is None:
+                known = [table[gram] for gram in self._char_grams(word) if gram in table]
+                if len(cache) >= _CACHE:
+                    cache.clear()
+                cache[word] = known
+            ids += known
+        return ids
+
+    def _word_grams(self, words: list[str]) -> list[str]:
+        grams = list(words)
+        if self.settings.word_ngrams > 1:
+            grams += [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+        for n in range(3, self.settings.word_ngrams + 1):
+            grams += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+        return grams
+
+    def _char_grams(self, word: str) -> list[str]:
+        padded = f" {word[:40]} "
+        return [
+            padded[i : i + n]
+            for n in range(2, self.settings.char_ngrams + 1)
+            for i in range(len(padded) - n + 1)
+        ]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_DIGIT.sub("0", text[:MAX_CHARS].casefold()))
+
+
+def _frequent(df: Counter[str], least: int, most: int) -> list[str]:
+    names = [name for name, n in df.items() if n >= least]
+    if len(names) > most:
+        names = sorted(names, key=lambda name: (-df[name], name))[:most]
+    return sorted(names)
+
+
+def matrix(rows: Sequence[Row], size: int) -> Any:
+    """The rows as a scipy CSR matrix [rows, size], float64."""
+    from scipy import sparse
+
+    indptr = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row[0]) for row in rows], out=indptr[1:])
+    indices = np.concatenate([row[0] for row in rows]) if rows else np.zeros(0, np.int64)
+    values = np.concatenate([row[1] for row in rows]) if rows else np.zeros(0, np.float32)
+    out = sparse.csr_matrix((values.astype(np.float64), indices, indptr), shape=(len(rows), size))
+    out.sum_duplicates()
+    return out

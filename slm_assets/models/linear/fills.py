@@ -1,0 +1,118 @@
+"""How each hole of each shape is filled: a list of sources of which the first that yields something is
+right, or, where no such list is, a small classifier that ranks the sources."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slm_assets.canonical import Json
+from slm_assets.models.linear.holes import TEXT, Hole
+from slm_assets.models.linear.paths import Path
+from slm_assets.models.linear.sources import Interner, Source
+
+PRECISE: Final = 0.97
+_MAX_CONSTANTS: Final = 50
+
+
+@dataclass
+class Fill:
+    """Sources of one hole. `start`: first column of its classifier (one column a source), −1 for a list
+    that is tried in order. `trust`: share of the training rows that the list fills right."""
+
+    sources: list[Source]
+    start: int = -1
+    trust: float = 1.0
+    rows: list[int] = field(default_factory=list)
+    truth: list[int] = field(default_factory=list)
+
+    def to_json(self) -> Json:
+        """What a checkpoint keeps."""
+        return [[source.to_json() for source in self.sources], self.start, self.trust]
+
+    @classmethod
+    def from_json(cls, value: Json) -> Fill:
+        """The inverse of `to_json`."""
+        sources, start, trust = value
+        return cls([Source.from_json(source) for source in sources], start, trust)
+
+
+def learn_fill(
+    hole: Hole, rows: Sequence[int], path: Path, codes: NDArray[np.int32], interner: Interner
+) -> tuple[Fill, set[int]]:
+    """The fill of the hole at `path` in these rows, and the rows whose value is read from a text."""
+    index = np.asarray(rows)
+    candidates = [(source, column[index]) for source, column in hole.shortlist]
+    if hole.label is not None:
+        aligned = np.asarray([(row, path) in hole.aligned for row in rows])
+        candidates.append((TEXT, np.where(aligned, codes, -1).astype(np.int32)))
+    order, owner = _decision_list(candidates, codes)
+    best = np.zeros(len(rows), bool)
+    for _, column in candidates:
+        best |= column == codes
+    right = np.asarray([owner[i] >= 0 and candidates[owner[i]][1][i] == codes[i] for i in range(len(rows))])
+    if order and right.mean() >= min(0.99 * best.mean(), 1.0) and right.mean() >= 0.9:
+        sources = [candidates[k][0] for k in order]
+        texts = {rows[i] for i in range(len(rows)) if right[i] and candidates[owner[i]][0].kind == "text"}
+        return Fill(sources, trust=round(float(right.mean()), 4)), texts
+    return _ranked_fill(candidates, codes, rows, interner)
+
+
+def _decision_list(
+    candidates: Sequence[tuple[Source, NDArray[np.int32]]], codes: NDArray[np.int32]
+) -> tuple[list[int], NDArray[np.int64]]:
+    """Greedy list of precise sources, texts last, and the position of the source that decides each row."""
+    owner = np.full(len(codes), -1, np.int64)
+    order: list[int] = []
+    least = max(1, ceil(0.002 * len(codes)))
+    while (owner < 0).any():
+        left = owner < 0
+        options = []
+        for k, (source, column) in enumerate(candidates):
+            yields = left & (column >= 0)
+            right = int((yields & (column == codes)).sum())
+            if k not in order and right >= least and right >= PRECISE * int(yields.sum()):
+                options.append((source.kind == "text", -right, k))
+        if not options:
+            break
+        k = min(options)[2]
+        order.append(k)
+        owner[left & (candidates[k][1] >= 0)] = k
+    return order, owner
+
+
+def _ranked_fill(
+    candidates: Sequence[tuple[Source, NDArray[np.int32]]],
+    codes: NDArray[np.int32],
+    rows: Sequence[int],
+    interner: Interner,
+) -> tuple[Fill, set[int]]:
+    """Sources by greedy cover, then the constants of the rows that no source explains."""
+    truth = np.full(len(codes), -1, np.int64)
+    sources: list[Source] = []
+    least = max(1, len(codes) // 100)
+    while True:
+        gains = [int(((truth < 0) & (column == codes)).sum()) for _, column in candidates]
+        best = int(np.argmax(gains)) if gains else -1
+        if best < 0 or gains[best] < least or len(sources) == 8:
+            break
+        truth[(truth < 0) & (candidates[best][1] == codes)] = len(sources)
+        sources.append(candidates[best][0])
+    text = next((k for k, source in enumerate(sources) if source.kind == "text"), -1)
+    texts = {rows[i] for i in np.flatnonzero(truth == text)} if text >= 0 else set()
+    counts = Counter(codes[truth < 0].tolist())
+    common = sorted(counts, key=lambda code: (-counts[code], interner.texts[code]))
+    repeated = [code for code in common if counts[code] >= 2 or len(codes) < 50]
+    for code in (repeated or common[:1])[:_MAX_CONSTANTS]:
+        truth[(truth < 0) & (codes == code)] = len(sources)
+        sources.append(Source("const", extra=interner.texts[code]))
+    used = np.flatnonzero(truth >= 0)
+    share = round(len(used) / len(codes), 4)
+    fill = Fill(sources, trust=share, rows=[rows[i] for i in used], truth=truth[used].tolist())
+    return fill, texts

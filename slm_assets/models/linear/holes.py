@@ -1,0 +1,312 @@
+"""Which places of the output are computed (holes) and by which sources; the rest is shape.
+
+Judged per general path (array indices as `*`), on all training rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slm_assets.canonical import Json
+from slm_assets.models.linear.align import Occurrence, align
+from slm_assets.models.linear.paths import ABSENT, Path, general, get, walk
+from slm_assets.models.linear.schema import Contract
+from slm_assets.models.linear.sources import (
+    Codes,
+    Interner,
+    Source,
+    apply_map,
+    columns,
+    learn_map,
+    rank,
+)
+from slm_assets.models.linear.spans import Document, Label
+
+OPEN: Final = 0.95
+OPEN_TEXT: Final = 0.8
+SHORTLIST: Final = 24
+TEXT: Final = Source("text")
+
+
+@dataclass
+class Occurrences:
+    """Where a general path occurs: row, path and value code of each time; nulls are left out."""
+
+    rows: list[int] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Hole:
+    """A computed place. `shortlist`: sources worth trying, with their columns; `label`: how texts give it;
+    `aligned`: (row, path) found in the texts; `unexplained`: share of its values that no source yields."""
+
+    name: str
+    shortlist: list[tuple[Source, Codes]]
+    label: Label | None
+    found: list[Occurrence]
+    unexplained: float
+    aligned: set[tuple[int, Path]] = field(default_factory=set)
+
+
+@dataclass
+class Corpus:
+    """Training rows in the forms that the search needs."""
+
+    inputs: Sequence[Json]
+    outputs: Sequence[Json]
+    docs: list[list[Document]]
+    contract: Contract
+    interner: Interner
+    base: Path = ()
+    keys: list[str] = field(default_factory=list)
+    places: dict[str, Occurrences] = field(default_factory=dict)
+    given: dict[Source, Codes] = field(default_factory=dict)
+    decoded: dict[str, dict[Source, Codes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.base, self.keys = _base(self.outputs, self.contract)
+        for row, output in enumerate(self.outputs):
+            for path, node in walk(output):
+                if node is not None:
+                    place = self.places.setdefault(general(path), Occurrences())
+                    place.rows.append(row)
+                    place.paths.append(path)
+                    place.codes.append(self.interner.code(node))
+        self.given = columns("in", self.inputs, self.interner)
+        for key in self.keys:
+            path = (*self.base, key)
+            parts = [get(output, path) for output in self.outputs]
+            self.decoded[key] = columns("out", parts, self.interner, path)
+        if len(self.keys) > 1:
+            self.keys = _dependency_order(self)
+
+    def columns_for(self, key: str | None) -> list[dict[Source, Codes]]:
+        """What a value under a top key may be computed from: the input and the keys before it."""
+        earlier = self.keys[: self.keys.index(key)] if key in self.keys else []
+        return [self.given, *(self.decoded[k] for k in earlier)]
+
+    def top_key(self, name_path: Path) -> str | None:
+        """The top key that a path stands under, None where the output has none."""
+        depth = len(self.base)
+        step = name_path[depth] if len(name_path) > depth else None
+        return step if isinstance(step, str) and step in self.decoded else None
+
+
+def _base(outputs: Sequence[Json], contract: Contract) -> tuple[Path, list[str]]:
+    """The path down to the first object that does not have one and the same key in all rows, and its keys."""
+    base: Path = ()
+    while True:
+        parts = [get(output, base) for output in outputs]
+        if not parts or not all(isinstance(part, dict) for part in parts):
+            return base, []
+        keys = sorted({key for part in parts for key in part})
+        if len(keys) != 1 or not all(keys[0] in part for part in parts):
+            listed = {key: i for i, key in enumerate(contract.property_order())} if not base else {}
+            return base, sorted(keys, key=lambda key: (listed.get(key, len(listed)), key))
+        base = (*base, keys[0])
+
+
+def _dependency_order(corpus: Corpus) -> list[str]:
+    """Top keys so that what others are copied from comes first; ties as in the contract."""
+    keys = corpus.keys
+    wins = dict.fromkeys(keys, 0)
+    loose = {key: _unexplained_leaves(corpus, key) for key in keys}
+    for i, a in enumerate(keys):
+        for b in keys[i + 1 :]:
+            forward, back = _share(loose[b], corpus.decoded[a]), _share(loose[a], corpus.decoded[b])
+            if forward > back + 0.05:
+                wins[a] += 1
+            elif back > forward + 0.05:
+                wins[b] += 1
+    return sorted(keys, key=lambda key: (-wins[key], keys.index(key)))
+
+
+Leaf = tuple[NDArray[np.int64], Codes]
+
+
+def _unexplained_leaves(corpus: Corpus, key: str) -> list[Leaf]:
+    start = general((*corpus.base, key))
+    left: list[Leaf] = []
+    for name, place in corpus.places.items():
+        if name != start and not name.startswith(start + "/"):
+            continue
+        rows, codes = np.asarray(place.rows), np.asarray(place.codes, np.int32)
+        first = corpus.interner.texts[codes[0]][:1]
+        if len(np.unique(codes)) <= 2 or first in "{[":
+            continue
+        covered, _ = cover(rows, codes, shortlist(rows, codes, [corpus.given]))
+        if not covered.all():
+            left.append((rows[~covered], codes[~covered]))
+    return left
+
+
+def _share(leaves: Sequence[Leaf], decoded: dict[Source, Codes]) -> float:
+    total = sum(len(rows) for rows, _ in leaves)
+    if not total:
+        return 0.0
+    hit = 0
+    for rows, codes in leaves:
+        covered, _ = cover(rows, codes, shortlist(rows, codes, [decoded]))
+        hit += int(covered.sum())
+    return hit / total
+
+
+def shortlist(
+    rows: NDArray[np.int64], codes: Codes, tables: Sequence[dict[Source, Codes]]
+) -> list[tuple[Source, Codes]]:
+    """The sources that are right most often, at least once, and in half of the rows where they yield anything."""
+    scored: list[tuple[int, Any, Source, Codes]] = []
+    for table in tables:
+        for source, column in table.items():
+            taken = column[rows]
+            right = int((taken == codes).sum())
+            if right and 2 * right >= int((taken >= 0).sum()):
+                scored.append((-right, rank(source), source, column))
+    scored.sort(key=lambda item: item[:2])
+    return [(source, column) for _, _, source, column in scored[:SHORTLIST]]
+
+
+def cover(
+    rows: NDArray[np.int64], codes: Codes, candidates: Sequence[tuple[Source, Codes]]
+) -> tuple[NDArray[np.bool_], list[int]]:
+    """Greedy cover by at most eight sources, each adding 1 % of the rows: who is covered, and by which."""
+    covered = np.zeros(len(rows), bool)
+    chosen: list[int] = []
+    least = max(1, len(rows) // 100)
+    hits = [column[rows] == codes for _, column in candidates]
+    while len(chosen) < 8:
+        gains = [int((hit & ~covered).sum()) for hit in hits]
+        best = int(np.argmax(gains)) if gains else -1
+        if best < 0 or gains[best] < least:
+            break
+        covered |= hits[best]
+        chosen.append(best)
+    return covered, chosen
+
+
+def find_holes(corpus: Corpus) -> tuple[dict[str, Hole], list[dict[str, Json]]]:
+    """Holes by general path, largest subtrees first, and the leaves that nothing explains.
+
+    A leaf in the second list: `path`, `share_of_rows` (rows with such a value that no source yields),
+    `reason`.
+    """
+    search = _Search(corpus)
+    search.visit("")
+    return search.holes, search.uncovered
+
+
+class _Search:
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.holes: dict[str, Hole] = {}
+        self.uncovered: list[dict[str, Json]] = []
+        self.children: dict[str, list[str]] = {}
+        for name in corpus.places:
+            if name:
+                self.children.setdefault(name.rpartition("/")[0], []).append(name)
+
+    def visit(self, name: str) -> None:
+        """Decide a place and what is under it."""
+        place = self.corpus.places.get(name)
+        if place is None:
+            return
+        distinct = len(set(place.codes))
+        if distinct <= 2:
+            return
+        texts = [self.corpus.interner.texts[code] for code in place.codes]
+        container = any(text[0] in "{[" for text in texts)
+        choices = self.corpus.contract.choices(place.paths[0])
+        if not container and choices is not None and choices <= 8:
+            return
+        hole = self._hole(name, place, lookup=not container)
+        listed = choices is not None or (distinct <= 50 and len(texts) >= 5 * distinct)
+        if hole.unexplained <= 1 - (OPEN_TEXT if hole.found else OPEN):
+            if not (hole.label and hole.label.table and listed and len(hole.label.table) > 6 * distinct):
+                self._open(hole, len(texts))
+                return
+        if container:
+            self._descend(name, place, distinct)
+        elif not listed:
+            self._open(hole, len(texts))
+        elif choices is None and texts[0][0] in "-0123456789":
+            self._report(name, hole.unexplained * len(texts), "number that no source yields; only values seen in training are answered")
+
+    def _descend(self, name: str, place: Occurrences, distinct: int) -> None:
+        known = set(self.holes)
+        reported = len(self.uncovered)
+        for child in sorted(self.children.get(name, [])):
+            self.visit(child)
+        added = [self.holes[n] for n in self.holes if n not in known]
+        by_memory = any(h.label is not None and h.label.table for h in added)
+        if not (by_memory or len(self.uncovered) > reported or not added) or distinct > len(place.rows) // 2:
+            return
+        whole = self._hole(name, place, lookup=True)
+        if whole.label is not None and whole.label.table and whole.unexplained <= 1 - OPEN_TEXT:
+            for hole in added:
+                del self.holes[hole.name]
+            del self.uncovered[reported:]
+            self._open(whole, len(place.rows))
+
+    def _open(self, hole: Hole, count: int) -> None:
+        self.holes[hole.name] = hole
+        if hole.unexplained > 0.01:
+            self._report(hole.name, hole.unexplained * count, "value found neither in the input nor in a text")
+
+    def _report(self, name: str, rows: float, reason: str) -> None:
+        share = round(rows / len(self.corpus.outputs), 4)
+        if share > 0:
+            self.uncovered.append({"path": name, "share_of_rows": share, "reason": reason})
+
+    def _hole(self, name: str, place: Occurrences, *, lookup: bool) -> Hole:
+        corpus = self.corpus
+        rows, codes = np.asarray(place.rows), np.asarray(place.codes, np.int32)
+        tables = corpus.columns_for(corpus.top_key(place.paths[0]))
+        candidates = shortlist(rows, codes, tables)
+        covered, _ = cover(rows, codes, candidates)
+        if not covered.all() and corpus.interner.texts[codes[0]][0] == "[":
+            maps = self._maps(place, tables[0])
+            if maps:
+                candidates = shortlist(rows, codes, [*tables, maps])
+                covered, _ = cover(rows, codes, candidates)
+        label: Label | None = None
+        found: list[Occurrence] = []
+        aligned: set[tuple[int, Path]] = set()
+        if covered.mean() < 0.98 and any(corpus.docs):
+            items = [
+                Occurrence(place.rows[k], place.paths[k], corpus.interner.value(place.codes[k]))
+                for k in np.flatnonzero(~covered)
+                if corpus.docs[place.rows[k]]
+            ]
+            label = align(corpus.docs, items, name, lookup=lookup)
+            found = [item for item in items if item.places]
+            aligned = {(item.row, item.path) for item in found}
+            if len(found) < max(1, len(rows) // 200) or not (label.casts or label.table):
+                label, found, aligned = None, [], set()
+        unexplained = 1 - (int(covered.sum()) + len(found)) / len(rows)
+        return Hole(name, candidates, label, found, max(0.0, unexplained), aligned)
+
+    def _maps(self, place: Occurrences, given: dict[Source, Codes]) -> dict[Source, Codes]:
+        """Map sources for an array: one per input array whose items its items are made of."""
+        corpus = self.corpus
+        first = {row: code for row, code in zip(reversed(place.rows), reversed(place.codes), strict=True)}
+        maps: dict[Source, Codes] = {}
+        for source in [s for s in given if s.kind == "in" and not s.part and not s.cast]:
+            arrays = {row: get(corpus.inputs[row], source.path) for row in first}
+            arrays = {row: a for row, a in arrays.items() if a is not ABSENT and isinstance(a, list)}
+            pairs = [(a, corpus.interner.value(first[row])) for row, a in sorted(arrays.items()) if a]
+            template = learn_map([p for p in pairs if isinstance(p[1], list)]) if pairs else None
+            if not template:
+                continue
+            made = Source("map", source.path, extra=corpus.interner.texts[corpus.interner.code(template)])
+            column = np.full(len(corpus.inputs), -1, np.int32)
+            for row, array in arrays.items():
+                column[row] = corpus.interner.code(apply_map(template, array))
+            maps[made] = column
+        return maps

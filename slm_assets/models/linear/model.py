@@ -1,0 +1,340 @@
+"""The trained model: scores factors, fills holes, checks the contract, falls back to the next best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import exp, log
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from slm_assets.canonical import Json
+from slm_assets.models.base import Prediction, Span
+from slm_assets.models.linear.features import Featurizer, Parts
+from slm_assets.models.linear.fills import Fill
+from slm_assets.models.linear.paths import ABSENT, Path, get, pointer
+from slm_assets.models.linear.schema import Contract
+from slm_assets.models.linear.shapes import PRESENT, Unit
+from slm_assets.models.linear.sources import Source, resolve
+from slm_assets.models.linear.spans import Document, Found, Tagger, documents, in_order
+
+_TRIES: Final = 24
+_ALTERNATIVES: Final = 4
+
+Weights = NDArray[np.float32]
+
+
+@dataclass
+class Factor:
+    """Units that one classifier decides. `classes`: per class, one shape (index) per unit; `start`: its
+    first column."""
+
+    units: list[int]
+    classes: list[list[int]]
+    start: int
+    temperature: float = 0.5
+
+
+@dataclass
+class Template:
+    """A shape, ready to be made: JSON bytes of the tree (None: absence), paths of its holes."""
+
+    tree: bytes | None
+    holes: list[Path]
+    member: bool = False
+
+
+@dataclass
+class Structure:
+    """Everything that decides an output beside weights and vocabulary. `fills`: per (unit, shape) one fill
+    a hole; `calibration`: power and factor that turn the product of probabilities into a confidence."""
+
+    units: list[Unit]
+    factors: list[Factor]
+    templates: list[Template]
+    fills: dict[tuple[int, int], list[Fill]]
+    fallback: bytes
+    fallback_valid: bool
+    calibration: float = 1.0
+
+
+class _Turn:
+    """What one prediction has worked out so far; texts are tokenised and tagged at most once."""
+
+    def __init__(self, model: LinearModel, value: Json, parts: Parts, scores: Weights) -> None:
+        self.value = value
+        self.scores = scores
+        self._model = model
+        self._parts = parts
+        self._docs: list[Document] | None = None
+        self._margins: list[Weights] = []
+        self._found: dict[int, list[Found]] = {}
+
+    def texts(self, label: int) -> list[Found]:
+        """Values found for a label, the best first."""
+        if label not in self._found:
+            tagger = self._model.tagger
+            if tagger is None:
+                return []
+            if self._docs is None:
+                self._docs = documents(self._parts.texts)
+                self._margins = [tagger.scores(document) for document in self._docs]
+            self._found[label] = tagger.find(self._docs, self._margins, label, 12)
+        return self._found[label]
+
+
+@dataclass
+class _Filled:
+    value: Any
+    probability: float
+    span: Found | None = None
+
+
+@dataclass
+class _Made:
+    """One assembled output. `options`: per point (("f", factor) or (unit, hole)) its alternatives'
+    log-probabilities."""
+
+    output: Json
+    options: dict[tuple[Any, int], list[float]]
+    logp: float
+    spans: list[tuple[Path, Found]]
+    complete: bool
+
+
+class LinearModel:
+    """One role's model. Made by `train` or `load`."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        features: Featurizer,
+        weights: Weights,
+        bias: Weights,
+        structure: Structure,
+        tagger: Tagger | None,
+        report: dict[str, Json],
+    ) -> None:
+        self.contract = contract
+        self.features = features
+        self.weights = weights
+        self.bias = bias
+        self.structure = structure
+        self.tagger = tagger
+        self.report = report
+        self._labels = {label.name: k for k, label in enumerate(tagger.labels)} if tagger else {}
+
+    def predict(self, value: Json) -> Prediction:
+        """Answer one input: any JSON value, also one unlike the training rows."""
+        parts = self.features.parts(value)
+        index, amounts = self.features.row(parts)
+        scores = self.bias + np.add.reduce(self.weights.take(index, axis=0) * amounts[:, None], axis=0)
+        return self._decode(_Turn(self, value, parts, scores))
+
+    def predict_many(self, values: Sequence[Json]) -> list[Prediction]:
+        """Answer many inputs, in order; equal inputs are worked out once."""
+        known: dict[bytes, Prediction] = {}
+        out: list[Prediction] = []
+        for value in values:
+            try:
+                key = orjson.dumps(value)
+            except (TypeError, ValueError):
+                out.append(self.predict(value))
+                continue
+            if key not in known:
+                if len(known) > 10_000:
+                    known.clear()
+                known[key] = self.predict(value)
+            out.append(known[key])
+        return out
+
+    def _decode(self, turn: _Turn) -> Prediction:
+        """Best-first over the alternatives of every choice until an output meets the contract."""
+        ranked = [self._rank_factor(factor, turn.scores) for factor in self.structure.factors]
+        queue: list[tuple[float, int, tuple[tuple[Any, int], ...]]] = [(0.0, 0, ())]
+        seen: set[tuple[Any, ...]] = {()}
+        order = 0
+        for _ in range(_TRIES):
+            if not queue:
+                break
+            _, _, moved = heappop(queue)
+            made = self._make(turn, ranked, dict(moved))
+            if made.complete:
+                output = _own(made.output)
+                if output is not ABSENT and self.contract.is_valid(output):
+                    return self._answer(output, made)
+            current = dict(moved)
+            for point, options in made.options.items():
+                at = current.get(point, 0)
+                if at + 1 < len(options):
+                    step = tuple(sorted({**current, point: at + 1}.items(), key=repr))
+                    if step not in seen:
+                        seen.add(step)
+                        order += 1
+                        cost = -made.logp + options[at] - options[at + 1]
+                        heappush(queue, (cost + (0 if made.complete else 20.0), order, step))
+        fallback = self.structure
+        return Prediction(orjson.loads(fallback.fallback), 0.0, fallback.fallback_valid)
+
+    def _answer(self, output: Json, made: _Made) -> Prediction:
+        confidence = round(min(1.0, max(0.0, exp(made.logp * self.structure.calibration))), 6)
+        spans = tuple(
+            Span(pointer(path), pointer(found.path), found.start, found.end) for path, found in made.spans
+        )
+        return Prediction(output, confidence, True, spans)
+
+    def _rank_factor(self, factor: Factor, scores: Weights) -> list[tuple[float, int]]:
+        """(log-probability, class) of the most likely classes, the best first."""
+        count = len(factor.classes)
+        if count == 1:
+            return [(0.0, 0)]
+        own = scores[factor.start : factor.start + count] / np.float32(factor.temperature)
+        best = int(own.argmax())
+        shifted = own - own[best]
+        total = log(float(np.add.reduce(np.exp(shifted))))
+        if total < 1e-4:
+            top = [best, *(k for k in np.argsort(-own, kind="stable")[: _ALTERNATIVES].tolist() if k != best)]
+        else:
+            top = np.argsort(-own, kind="stable")[:_ALTERNATIVES].tolist()
+        return [(float(shifted[k]) - total, k) for k in top]
+
+    def _make(self, turn: _Turn, ranked: list[list[tuple[float, int]]], moved: dict[Any, int]) -> _Made:
+        structure = self.structure
+        shape_of: list[int] = [-1] * len(structure.units)
+        used: list[tuple[Any, int]] = [("f", 0)] * len(structure.units)
+        chance: dict[int, float] = {}
+        for f, factor in enumerate(structure.factors):
+            logp, chosen = ranked[f][moved.get(("f", f), 0)]
+            chance[f] = logp
+            for unit, shape in zip(factor.units, factor.classes[chosen], strict=True):
+                shape_of[unit] = shape
+                used[unit] = ("f", f)
+        made = _Made(ABSENT, {}, 0.0, [], True)
+        counted: set[int] = set()
+        for u, unit in enumerate(structure.units):
+            if unit.parent >= 0 and not _holds(made.output, unit):
+                continue
+            point = used[u]
+            if point[1] not in counted:
+                counted.add(point[1])
+                made.logp += chance[point[1]]
+                made.options[point] = [logp for logp, _ in ranked[point[1]]]
+            template = structure.templates[shape_of[u]]
+            if template.tree is None:
+                if template.member:
+                    get(made.output, unit.path).append(orjson.loads(unit.member))
+                continue
+            tree = orjson.loads(template.tree)
+            made.output = _placed(made.output, unit.path, tree)
+            for h, below in enumerate(template.holes):
+                if not self._fill(turn, made, (u, h), shape_of[u], (*unit.path, *below), moved):
+                    made.complete = False
+                    return made
+        if made.output is ABSENT:
+            made.complete = False
+        return made
+
+    def _fill(
+        self, turn: _Turn, made: _Made, point: tuple[int, int], shape: int, path: Path, moved: dict[Any, int]
+    ) -> bool:
+        fill = self.structure.fills[point[0], shape][point[1]]
+        want = moved.get(point, 0)
+        if want == 0 and fill.start < 0:
+            first = fill.sources[0]
+            if first.kind != "text":
+                value = resolve(first, turn.value, made.output)
+                if value is not ABSENT:
+                    made.options[point] = [0.0, log(0.05)] if len(fill.sources) > 1 else [0.0]
+                    made.output = _placed(made.output, path, value)
+                    return True
+        options = self._options(turn, fill, path, made.output)
+        if want >= len(options):
+            return False
+        made.options[point] = [log(max(o.probability, 1e-9)) for o in options]
+        chosen = options[want]
+        made.logp += made.options[point][want]
+        if chosen.span is not None:
+            made.spans.append((path, chosen.span))
+        made.output = _placed(made.output, path, chosen.value)
+        return True
+
+    def _options(self, turn: _Turn, fill: Fill, path: Path, decoded: Json) -> list[_Filled]:
+        """What the sources of a hole yield, the best first, with a probability each."""
+        order = list(range(len(fill.sources)))
+        weight = [1.0] * len(order)
+        if fill.start >= 0:
+            own = turn.scores[fill.start : fill.start + len(order)] * 2
+            raised = np.exp(own - own.max())
+            shares = (raised / np.add.reduce(raised)).tolist()
+            order.sort(key=lambda k: (-shares[k], k))
+            weight = shares
+        out: list[_Filled] = []
+        for place, k in enumerate(order):
+            source = fill.sources[k]
+            chance = weight[k] if fill.start >= 0 else (1.0 if not out else 0.05)
+            if source.kind == "text":
+                last = place + 1 == len(order) or fill.start >= 0
+                out += self._read(turn, source, path, decoded, chance, must=last and not out)
+                continue
+            value = resolve(source, turn.value, decoded)
+            if value is not ABSENT:
+                out.append(_Filled(value, chance))
+        return out[:8]
+
+    def _read(
+        self, turn: _Turn, source: Source, path: Path, decoded: Json, chance: float, *, must: bool
+    ) -> list[_Filled]:
+        found = turn.texts(self._labels[source.extra])
+        if not must:
+            found = [item for item in found if item.score > 0]
+        at = max((i for i, step in enumerate(path) if isinstance(step, int)), default=-1)
+        if at >= 0:
+            array = get(decoded, path[:at])
+            items = in_order(found, len(array))
+            k = int(path[at])
+            found = [items[k]] if k < len(items) else []
+        return [
+            _Filled(item.value, chance / (1 + exp(-max(-30.0, min(30.0, 2 * item.score)))), item)
+            for item in found[:4]
+        ]
+
+
+def _holds(output: Any, unit: Unit) -> bool:
+    """Whether the output made so far has the container that a unit stands in."""
+    if unit.member:
+        return isinstance(get(output, unit.path), list)
+    holder = get(output, unit.path[:-1])
+    step = unit.path[-1]
+    if isinstance(step, int):
+        return isinstance(holder, list) and step < len(holder)
+    return isinstance(holder, dict)
+
+
+def _placed(output: Any, path: Path, value: Json) -> Any:
+    """The output with a value at a path whose container exists."""
+    if not path:
+        return value
+    get(output, path[:-1])[path[-1]] = value
+    return output
+
+
+def _own(output: Json) -> Any:
+    """A copy that shares nothing with the input; ABSENT for what is no JSON (a number past 64 bits)."""
+    try:
+        return orjson.loads(orjson.dumps(output))
+    except (TypeError, ValueError):
+        return ABSENT
+
+
+def template(tree: Json, holes: Sequence[Path]) -> Template:
+    """The template of a shape with a value."""
+    return Template(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS), list(holes))
+
+
+def absence(key: str) -> Template:
+    """The template of a class without a value: nothing, or an item that is present."""
+    return Template(None, [], member=key == PRESENT)

@@ -1,0 +1,55 @@
+"""What may be set about the linear rung; the defaults were chosen by cross-validation on train rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from slm_assets.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class LinearSettings:
+    """Hyperparameters. Weights scale a feature block before the classifier; 0 leaves the block out.
+
+    `c`: inverse regularisation of the SVMs. `word_ngrams`, `char_ngrams`: longest n-gram (characters from
+    2 on, inside words). `min_df`: rows that a feature must occur in (halved to 1 under 200 rows).
+    `max_shapes`: a factor with more output shapes is split. `folds`: for calibration where no validation
+    rows are given. `max_iter`: of one SVM.
+    """
+
+    c: float = 1.0
+    path_weight: float = 2.0
+    word_weight: float = 1.0
+    char_weight: float = 0.5
+    word_ngrams: int = 2
+    char_ngrams: int = 4
+    min_df: int = 2
+    max_features: int = 60_000
+    max_shapes: int = 50
+    folds: int = 3
+    tolerance: float = 1e-2
+    max_iter: int = 20_000
+
+
+def from_hyperparams(values: Mapping[str, Any]) -> LinearSettings:
+    """Settings from a config's `hyperparams`; an unknown key or a wrong value is a BadInputError."""
+    kinds = {field.name: type(field.default) for field in fields(LinearSettings)}
+    clean: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in kinds:
+            near = get_close_matches(key, kinds, 1)
+            cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(kinds))}"
+            raise BadInputError(f"hyperparams.{key}: no such setting of recipe linear", cure=cure)
+        wanted = kinds[key]
+        fits = isinstance(value, int if wanted is int else (int, float)) and not isinstance(value, bool)
+        low = 0.0 if key.endswith("_weight") else 1e-9
+        if not fits or not low <= value < 1e9:
+            raise BadInputError(
+                f"hyperparams.{key}: found {value!r}, expected a positive {wanted.__name__}",
+                cure=f"leave it out for the default {asdict(LinearSettings())[key]}",
+            )
+        clean[key] = wanted(value)
+    return LinearSettings(**clean)

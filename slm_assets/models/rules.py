@@ -1,0 +1,141 @@
+"""The declarative oracle: patterns, lexicons and CEL expressions, read from YAML. No code is run.
+
+A rules file has these parts, in the order in which they are evaluated for an input:
+
+    paths:     {name: {path: /a/b, default: ""}}      a plain variable; the default stands for absence
+    lexicons:  {name: {path: /text, entries: {alias: value}, take: all}}
+    patterns:  {name: {path: /text, regex: "...", fold: true, cast: int, take: first}}
+    let:       {name: "CEL", other: {template}}       each sees what stands before it
+    rules:     [{id: name, when: "CEL", then: {template}}]   the first match answers
+    default:   {template}                             where no rule matches; optional
+
+A template is JSON in which a string that starts with "=" is a CEL expression (write "==" for a literal
+"="), and a key that ends with "?" is dropped when its value is null. `input` is the whole input.
+Lexicons and patterns give a list of what they found in text order, or with `take: first` / `last` that
+one value or null. A lexicon matches whole words, the longest alias first, ignoring case. A pattern gives
+its group, its named groups as a map, or the whole match; `{name}` in it stands for any alias of a lexicon,
+and `cast` reads the match as int, as float or through a lexicon. `fold` compares in lower case (NFKC).
+
+Patterns run on RE2 (linear time); sizes, counts and nesting are bounded, so that a rules file can be
+wrong but neither hang nor reach outside its input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.errors import ConfigError, Fault
+from slm_assets.models.base import Prediction
+from slm_assets.models.rules_compile import STRING, Compiler
+from slm_assets.models.rules_text import RulesError, at_pointer
+
+MAX_VALUE_BYTES = 1_000_000
+
+
+class Answer(NamedTuple):
+    """What an oracle said: an output, or None and why there is none."""
+
+    output: Json
+    error: str = ""
+
+
+def check_rules(doc: Json, file: str) -> list[Fault]:
+    """Every fault of a rules document: shape, names, patterns and expressions; empty when it compiles."""
+    return sorted(Compiler(doc, file).faults)
+
+
+def emitted_literals(doc: Json) -> set[str]:
+    """The string literals of all templates and expressions: what the rules are able to emit by themselves.
+
+    An over-estimate (a literal that is only compared counts too), so what is missing is surely missing.
+    """
+    found: set[str] = set()
+
+    def walk(node: Json, *, code: bool) -> None:
+        if isinstance(node, dict):
+            for value in node.values():
+                walk(value, code=False)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value, code=False)
+        elif isinstance(node, str):
+            if code or (node.startswith("=") and not node.startswith("==")):
+                found.update(re.sub(r"\\(.)", r"\1", m.group()[1:-1]) for m in STRING.finditer(node))
+            else:
+                found.add(node.removeprefix("=") if node.startswith("==") else node)
+
+    if isinstance(doc, dict):
+        for rule in doc.get("rules") or []:
+            if isinstance(rule, dict):
+                walk(rule.get("then"), code=False)
+        walk(doc.get("default"), code=False)
+        for node in (doc.get("let") or {}).values():
+            walk(node, code=isinstance(node, str))
+        for lexicon in (doc.get("lexicons") or {}).values():
+            if isinstance(lexicon, dict):
+                walk(list((lexicon.get("entries") or {}).values()), code=False)
+    return found
+
+
+class RulesOracle:
+    """A predictor made of a rules document. Raises ConfigError with every fault of the document."""
+
+    def __init__(self, doc: Json, *, file: str = "rules", domain: str = "?") -> None:
+        compiler = Compiler(doc, file)
+        if compiler.faults:
+            raise ConfigError(domain, compiler.faults)
+        self._program = compiler.program
+
+    def answer(self, value: Json) -> Answer:
+        """The output of the first rule that matches, or None and the reason."""
+        program = self._program
+        scope: dict[str, Json] = {"input": value}
+        try:
+            for name, steps, default in program.paths:
+                found = at_pointer(value, steps)
+                scope[name] = default if found is None else found
+            for name, lexicon in program.lexicons.items():
+                scope[name] = lexicon.find(value)
+            for name, pattern in program.patterns.items():
+                scope[name] = pattern.find(value)
+            for name, template in program.lets:
+                scope[name] = _bounded(template(scope), f"$.let.{name}")
+            for name, when, template in program.rules:
+                matched = when(scope)
+                if matched is True:
+                    return Answer(_bounded(template(scope), f"rule {name}"))
+                if matched is not False:
+                    raise RulesError(
+                        when.place, "condition is no boolean", repr(matched)[:80], "true or false"
+                    )
+            if program.default is not None:
+                return Answer(_bounded(program.default(scope), "$.default"))
+        except RulesError as error:
+            return Answer(None, str(error))
+        return Answer(None, "no rule matched and there is no default")
+
+    def predict(self, value: Json) -> Prediction:
+        """The answer with confidence 1, or output None and confidence 0."""
+        output, error = self.answer(value)
+        return Prediction(None, 0.0, valid=False) if error else Prediction(output)
+
+    def predict_many(self, values: Sequence[Json]) -> list[Prediction]:
+        """One answer per input, in order."""
+        return [self.predict(value) for value in values]
+
+
+def _bounded(value: Json, place: str) -> Json:
+    """The value, if it is JSON and of sane size: expressions could double a list at every step."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    try:
+        size = len(value) if isinstance(value, str) else len(canonical.dumps(value))
+    except TypeError as error:
+        raise RulesError(place, "not a JSON value", type(value).__name__, "JSON") from error
+    if size > MAX_VALUE_BYTES:
+        raise RulesError(place, "value too large", f"{size} bytes", f"<= {MAX_VALUE_BYTES}")
+    return value

@@ -1,0 +1,51 @@
+"""Where state lives: one folder by default, addresses from the environment in production.
+
+| variable | default | what |
+|---|---|---|
+| `SLM_HOME` | `./.slm` | all state of one machine |
+| `SLM_DOMAINS` | `./domains` | the folder of domain folders |
+| `SLM_REGISTRY` | `sqlite:///$SLM_HOME/registry.db` | SQLAlchemy URL of the registry |
+| `SLM_ARTIFACTS` | `$SLM_HOME/artifacts` | fsspec URL or folder of the artifact store |
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The addresses of one deployment."""
+
+    root: Path
+    domains: Path
+    registry_url: str
+    artifacts_url: str
+
+    @classmethod
+    def from_env(cls, root: Path | None = None) -> Home:
+        """The home that the environment names, or `root` in place of SLM_HOME."""
+        base = (root or Path(os.environ.get("SLM_HOME", ".slm"))).absolute()
+        return cls(
+            root=base,
+            domains=Path(os.environ.get("SLM_DOMAINS", "domains")).absolute(),
+            registry_url=os.environ.get("SLM_REGISTRY", f"sqlite:///{base / 'registry.db'}"),
+            artifacts_url=os.environ.get("SLM_ARTIFACTS", str(base / "artifacts")),
+        )
+
+    @property
+    def runs(self) -> Path:
+        """Scratch of stages in flight; receipts and logs of the ended ones."""
+        return self.root / "runs"
+
+    @property
+    def locks(self) -> Path:
+        """One lock file per open version."""
+        return self.root / "locks"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME: the instance that `slm run` and the UI share."""
+        return self.root / "dagster"

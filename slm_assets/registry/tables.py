@@ -1,0 +1,188 @@
+"""The registry's tables: SQL that SQLite and Postgres both take. Tenant and project lead every key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData()
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _scoped(name: str, *items: Column[Any] | UniqueConstraint | Index) -> Table:
+    tenant = Column("tenant", String(64), primary_key=True)
+    project = Column("project", String(64), primary_key=True)
+    return Table(name, METADATA, tenant, project, *items)
+
+
+def _log(name: str, *items: Column[Any] | Index) -> Table:
+    """Append-only rows with a number of their own."""
+    return Table(
+        name,
+        METADATA,
+        Column("id", _ID, primary_key=True, autoincrement=True),
+        Column("tenant", String(64), nullable=False),
+        Column("project", String(64), nullable=False),
+        Column("at", String(32), nullable=False),
+        Column("actor", String(200), nullable=False),
+        *items,
+    )
+
+
+def _key(name: str, length: int = 64) -> Column[Any]:
+    return Column(name, String(length), primary_key=True)
+
+
+def _text(name: str, length: int = 64, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, String(length), nullable=nullable)
+
+
+plans = _scoped(
+    "plans",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("config"),
+    _text("seed"),
+    Column("parent", JSON),
+    Column("incumbents", JSON, nullable=False),
+    Column("best", JSON, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("window", JSON),
+    Column("params", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    _text("opener", 200),
+    _text("opened_at", 32),
+)
+
+cells = _scoped(
+    "cells",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("stage", 32),
+    _text("request"),
+    _text("status", 16),
+    Column("receipt", JSON, nullable=False),
+    _text("run_id", 128),
+    _text("engine", 32),
+    _text("finished_at", 32),
+)
+
+entries = _scoped(
+    "entries",
+    _key("kind", 16),
+    _key("name"),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    _text("sha256"),
+    Column("bytes", BigInteger, nullable=False),
+    Column("rows", BigInteger),
+    _text("request"),
+    _text("created_at", 32),
+    Index("entries_by_digest", "tenant", "project", "sha256"),
+)
+
+edges = _scoped("edges", _key("parent", 250), _key("child", 250))
+
+metrics = _scoped(
+    "metrics",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("role"),
+    _key("subject", 32),
+    _key("mode", 16),
+    _key("slice"),
+    _key("metric", 128),
+    Column("value", Float),
+    Column("low", Float),
+    Column("high", Float),
+    Column("n", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    _text("source", 32),
+)
+
+verdicts = _scoped(
+    "verdicts",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("stage", 32),
+    _key("gate", 32),
+    _key("role"),
+    _text("verdict", 24),
+    _text("metric", 128),
+    _text("slice"),
+    Column("value", Float),
+    Column("low", Float),
+    Column("high", Float),
+    Column("threshold", Float),
+    Column("n", Integer, nullable=False),
+    Column("n_needed", Integer),
+    Column("blocking", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    _text("evidence"),
+)
+
+looks = _scoped(
+    "looks",
+    _key("domain"),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("look", Integer, nullable=False),
+    UniqueConstraint("tenant", "project", "domain", "epoch", "look"),
+)
+
+flags = _scoped(
+    "flags",
+    _key("domain"),
+    _key("role"),
+    _text("engine", 16),
+    Column("number", Integer),
+    _text("release", nullable=True),
+    Column("event", _ID, nullable=False),
+    _text("since", 32),
+)
+
+flag_events = _log(
+    "flag_events",
+    _text("domain"),
+    _text("role"),
+    _text("action", 16),
+    _text("engine", 16),
+    Column("number", Integer),
+    _text("release", nullable=True),
+    Column("previous", JSON),
+    Column("reason", Text, nullable=False),
+    Index("flag_events_by_role", "tenant", "project", "domain", "role", "id"),
+)
+
+approvals = _log(
+    "approvals",
+    _text("domain"),
+    Column("number", Integer, nullable=False),
+    _text("role"),
+    _text("evidence"),
+    _text("release", nullable=True),
+    Column("reason", Text, nullable=False),
+    Index("approvals_by_version", "tenant", "project", "domain", "number"),
+)
+
+audit = _log(
+    "audit",
+    _text("action", 32),
+    _text("domain"),
+    Column("number", Integer),
+    Column("detail", JSON, nullable=False),
+    Index("audit_by_domain", "tenant", "project", "domain", "id"),
+)

@@ -1,0 +1,284 @@
+"""Stage `dataset`: from rows of any origin to train, validation and a frozen eval set without leakage.
+
+Inputs: `seed` (files as `<source>/<name>`), and `parent`, the dataset of the incumbent, where there is
+one. Params: `train_fraction`, and `epoch`, the parent's eval epoch. Output `dataset`: train.jsonl,
+validation.jsonl, eval.jsonl, reserve.jsonl, quarantine.jsonl and manifest.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.errors import BadInputError
+from slm_assets.stages.contract import StageResult, Verdict
+from slm_assets.stages.rows import manifest as manifests
+from slm_assets.stages.rows.corpus import Corpus, Ints, Mask
+from slm_assets.stages.rows.ingest import Contracts, Reader
+from slm_assets.stages.rows.near_duplicates import Units, components, near_to, units_of
+from slm_assets.stages.rows.splitting import (
+    DROPPED,
+    EVAL,
+    NAMES,
+    RESERVE,
+    TRAIN,
+    VALIDATION,
+    Assignment,
+    Parent,
+    assign,
+    assign_fixed,
+    drop_duplicates,
+    group_rows,
+    thin_out,
+)
+from slm_assets.stages.runtime import StageContext
+
+GROUPING_SEED = 1
+LEAKAGE_SEEDS = (1_009, 2_003, 3_001, 4_001)
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Build the dataset.
+
+    Errors: BadInputError when too many rows are unusable, nothing is left, or a parameter is wrong.
+    """
+    fraction = ctx.request.params.get("train_fraction", 1.0)
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise BadInputError(
+            f"train_fraction: found {fraction!r}, expected a number in (0, 1]",
+            cure="leave it out for all rows",
+        )
+    corpus = Corpus(ctx.scratch)
+    try:
+        return _build(ctx, corpus, float(fraction))
+    finally:
+        corpus.close()
+
+
+def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
+    config = ctx.domain.config
+    contracts = Contracts(ctx.domain)
+    reader = Reader(ctx.domain, corpus, contracts, ctx.scratch / "quarantine.jsonl")
+    parent = None
+    if "parent" in ctx.inputs:
+        parent = Parent.load(ctx.inputs["parent"], int(ctx.request.params.get("epoch", 1)))
+        reader.read_frozen(ctx.inputs["parent"] / "eval.jsonl")
+    reader.read_folder(ctx.inputs["seed"], lambda share, note: ctx.progress(share * 0.5, note))
+    reader.stop_if_too_many(config.data.max_quarantine_share)
+    corpus.seal()
+
+    contract = manifests.contract_digest(_schemas(ctx.domain))
+    split = _split(ctx, corpus, parent, contract, fraction)
+    ctx.progress(0.9, "writing")
+    out = ctx.out["dataset"]
+    files = _write(out, corpus, split.result)
+    quarantine = out / "quarantine.jsonl"
+    refused = canonical.write_jsonl(quarantine, canonical.read_jsonl(reader.quarantine))
+    files["quarantine.jsonl"] = {"rows": refused, "sha256": canonical.digest_file(quarantine)}
+    reader.quarantine.unlink()
+    sizes = {name: int(files[f"{name}.jsonl"]["rows"]) for name in NAMES.values()}
+    counts = manifests.count_facts(corpus, split.result)
+    tally = reader.tally
+    document = {
+        "domain": ctx.domain.name,
+        "epoch": split.result.epoch,
+        "contract": contract,
+        "rows": files,
+        "read": tally.read,
+        "quarantine": {"rows": refused, "reasons": dict(sorted(tally.quarantine.items()))},
+        "repeated": tally.repeated,
+        **split.notes,
+        **split.result.notes,
+        "frozen": {
+            "relabelled": tally.relabelled,
+            "without_label": tally.unlabelled_frozen,
+            "outside_contract": tally.lost_frozen,
+        },
+        "unknown_roles": dict(sorted(tally.unknown_roles.items())),
+        "counts": counts,
+        "values_without_eval_rows": manifests.missing_values(counts)[: manifests.MAX_LISTED],
+        "text": manifests.text_statistics(corpus, split.result),
+        "warnings": _warnings(split.result, tally.unknown_roles),
+    }
+    canonical.write_json(out / "manifest.json", document)
+    verdicts = [*split.verdicts, *manifests.coverage_verdicts(config, counts, sizes)]
+    return StageResult(
+        rows={"dataset": sum(sizes.values())},
+        verdicts=verdicts,
+        summary={
+            **sizes,
+            **{name: document[name] for name in ("epoch", "read", "duplicates", "near_duplicates")},
+            "decontaminated": document["decontaminated"],
+            "quarantined": refused,
+            "conflicts": split.notes["conflicts"]["inputs"],
+            "leakage": split.notes["leakage"],
+            "groups": split.notes["groups"],
+            "warnings": document["warnings"],
+        },
+    )
+
+
+@dataclass
+class _Split:
+    result: Assignment
+    notes: dict[str, Json]
+    verdicts: list[Verdict]
+
+
+def _split(
+    ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: str, fraction: float
+) -> _Split:
+    config = ctx.domain.config
+    near = config.data.near_duplicates
+    always_eval = _always_eval(corpus)
+    fixed = config.data.split.kind == "fixed"
+    kept: Mask = np.ones(len(corpus), dtype=np.bool_)
+    notes: dict[str, Json] = {"duplicates": 0, "conflicts": {"inputs": 0, "examples": []}}
+    if not fixed:
+        kept, notes = drop_duplicates(corpus, always_eval)
+    ctx.progress(0.5, "searching near-duplicates")
+    units = units_of(corpus, kept, near.min_words)
+    component = components(corpus, units, near.threshold, GROUPING_SEED)
+    of_row = np.where(kept, component[units.of_row], 0)
+    distinct = len(np.unique(of_row[kept]))
+    notes["near_duplicates"] = int(kept.sum()) - distinct
+    group = group_rows(corpus, kept, of_row)
+    if fixed:
+        result = assign_fixed(corpus, group, always_eval, config.data.split)
+        result.epoch = parent.epoch if parent else int(ctx.request.params.get("epoch", 1))
+    else:
+        result = assign(corpus, kept, group, always_eval, config.data.split, parent, contract)
+        if parent is None:
+            result.epoch = int(ctx.request.params.get("epoch", 1))
+    notes["groups"] = {
+        name: len(np.unique(result.group[result.split == number])) for number, name in NAMES.items()
+    }
+    ctx.progress(0.65, "looking for leakage")
+    if fixed:
+        leakage, verdict = _overlap(corpus, units, result, near.threshold)
+        notes["decontaminated"] = 0
+    else:
+        notes["decontaminated"], leakage, verdict = _decontaminate(ctx, corpus, units, result, near.threshold)
+    notes["leakage"] = leakage
+    thin_out(corpus, result, fraction)
+    return _Split(result, notes, [verdict])
+
+
+def _always_eval(corpus: Corpus) -> Mask:
+    source = corpus.ints("source")
+    names = [number for number, name in enumerate(corpus.sources) if name in ("holdout", "golden")]
+    return np.isin(source, np.array(names, dtype=np.int64)) | corpus.frozen_mask()
+
+
+def _near_rows(corpus: Corpus, units: Units, split: Ints, threshold: float, seed: int) -> tuple[Mask, Mask]:
+    """Train and validation rows that are near (and that are equal in unit to) an eval or reserve row."""
+    held_out = np.isin(split, (EVAL, RESERVE))
+    training = np.isin(split, (TRAIN, VALIDATION))
+    wanted = np.zeros(len(units), dtype=np.bool_)
+    searched = wanted.copy()
+    wanted[units.of_row[held_out]] = True
+    searched[units.of_row[training]] = True
+    found = near_to(corpus, units, wanted, searched, threshold, seed)
+    at = units.of_row
+    return found[at] & training, (wanted & searched)[at] & training
+
+
+def _decontaminate(
+    ctx: StageContext, corpus: Corpus, units: Units, result: Assignment, threshold: float
+) -> tuple[int, Json, Verdict]:
+    """Drop train rows near an eval row until a search with fresh hashes finds none; that search is the
+    leakage check."""
+    dropped = 0
+    found = np.zeros(len(corpus), dtype=np.bool_)
+    for turn, seed in enumerate(LEAKAGE_SEEDS):
+        found, _ = _near_rows(corpus, units, result.split, threshold, seed)
+        if turn and not found.any():
+            break
+        if turn == len(LEAKAGE_SEEDS) - 1:
+            break
+        result.split[found] = DROPPED
+        dropped += int(found.sum())
+        ctx.progress(0.65 + 0.08 * turn, f"{dropped:,} train rows near an eval row dropped")
+    exact = _exact_overlap(corpus, result.split)
+    near = int(found.sum())
+    checked = int(np.isin(result.split, (TRAIN, VALIDATION)).sum())
+    total = exact + near
+    verdict = Verdict(
+        gate="leakage",
+        role="",
+        verdict="PASS" if total == 0 else "FAIL",
+        value=total,
+        threshold=0,
+        n=checked,
+        reason=f"{total} of {checked} train and validation rows are equal or near to an eval row "
+        f"({dropped} were dropped before)",
+    )
+    return dropped, {"exact": exact, "near": near, "n_checked": checked}, verdict
+
+
+def _overlap(corpus: Corpus, units: Units, result: Assignment, threshold: float) -> tuple[Json, Verdict]:
+    """What given splits share; reported, not refused."""
+    found, _ = _near_rows(corpus, units, result.split, threshold, LEAKAGE_SEEDS[0])
+    exact = _exact_overlap(corpus, result.split)
+    checked = int(np.isin(result.split, (TRAIN, VALIDATION)).sum())
+    near = int(found.sum())
+    verdict = Verdict(
+        gate="leakage",
+        role="",
+        verdict="PASS" if near == 0 else "FAIL",
+        value=near,
+        threshold=0,
+        n=checked,
+        blocking=False,
+        reason=f"the given files share: {near} of {checked} train and validation rows are equal or near "
+        f"to an eval row ({exact} equal)",
+    )
+    return {"exact": exact, "near": near - exact, "n_checked": checked}, verdict
+
+
+def _exact_overlap(corpus: Corpus, split: Ints) -> int:
+    inputs = corpus.hashes("input")
+    held_out = np.unique(inputs[np.isin(split, (EVAL, RESERVE))])
+    return int(np.isin(inputs[np.isin(split, (TRAIN, VALIDATION))], held_out).sum())
+
+
+def _write(out: Path, corpus: Corpus, result: Assignment) -> dict[str, dict[str, Json]]:
+    """The four split files, each sorted by id."""
+    split = result.split.tolist()
+    ordered: dict[int, list[int]] = {number: [] for number in NAMES}
+    for _, row in corpus.by_id():
+        if split[row] != DROPPED:
+            ordered[split[row]].append(row)
+
+    def lines(rows: list[int]) -> Iterator[Any]:
+        for line in corpus.lines(rows, result.group):
+            yield orjson.Fragment(line)
+
+    files = {}
+    for number, name in NAMES.items():
+        path = out / f"{name}.jsonl"
+        rows = canonical.write_jsonl(path, lines(ordered[number]))
+        files[path.name] = {"rows": rows, "sha256": canonical.digest_file(path)}
+    return files
+
+
+def _schemas(domain: Any) -> dict[str, Json]:
+    return {
+        role.id: {"input": domain.input_schema(role.id), "output": domain.output_schema(role.id)}
+        for role in domain.config.roles
+    }
+
+
+def _warnings(result: Assignment, unknown_roles: dict[str, int]) -> list[str]:
+    unknown = [
+        f"labels of {name} were ignored in {count} rows: the config has no such role"
+        for name, count in sorted(unknown_roles.items())
+    ]
+    return [*result.warnings, *unknown]

@@ -1,0 +1,194 @@
+"""Where a row of the corpus keeps its parts: JSON pointers, templates and the parts they yield."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.domain.config import RowFields
+
+Steps = tuple[str, ...]
+MAX_ID = 200
+_blake2b = hashlib.blake2b
+SOURCES_OF_LABELS = ("gold", "reviewed")
+
+
+class RowError(ValueError):
+    """Why one row cannot be used: what, where (`path`, a JSON path or pointer), what was expected."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(f"{message} at {path}" if path else message)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A row of the corpus, taken apart. `keys` are hashes of its group values."""
+
+    id: str | None
+    input: Json
+    labels: dict[str, Json]
+    label_source: str
+    keys: tuple[int, ...]
+
+
+def hash64(data: bytes) -> int:
+    """The first eight bytes of blake2b as an unsigned integer: equal on every machine."""
+    return int.from_bytes(_blake2b(data, digest_size=8).digest(), "little")
+
+
+def steps(pointer: str) -> Steps:
+    """The unescaped reference tokens of a JSON pointer (RFC 6901); "" gives none."""
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
+
+
+def values_at(value: Json, path: Sequence[str]) -> list[Json]:
+    """All values at a pointer; `*` stands for each item. Empty when nothing is there."""
+    for position, step in enumerate(path):
+        if isinstance(value, dict):
+            if step in value:
+                value = value[step]
+                continue
+            items = [value[key] for key in sorted(value)]
+        elif isinstance(value, list):
+            if step.isdecimal() and int(step) < len(value):
+                value = value[int(step)]
+                continue
+            items = value
+        else:
+            return []
+        if step != "*":
+            return []
+        return [leaf for item in items for leaf in values_at(item, path[position + 1 :])]
+    return [value]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    pointer: str
+    path: Steps
+
+    def get(self, row: Json) -> list[Json]:
+        if len(self.path) == 1 and isinstance(row, dict) and self.path[0] in row:
+            return [row[self.path[0]]]
+        found = values_at(row, self.path)
+        return [found] if "*" in self.path and found else found
+
+
+class RowShape:
+    """Takes rows apart as `data.fields` and `data.split.group_by` say."""
+
+    def __init__(self, fields: RowFields, group_by: Sequence[str]) -> None:
+        self._id = _place(fields.id)
+        self._source = _place(fields.label_source)
+        self._input = _places(fields.input)
+        self._labels = _places(fields.labels)
+        self._keys = [(f"{pointer}\0".encode(), steps(pointer)) for pointer in group_by]
+
+    def take(self, row: Json) -> Parts:
+        """The parts of one row. Errors: RowError names the pointer where something is missing."""
+        if not isinstance(row, dict):
+            raise RowError(f"found {_kind(row)}, expected an object", "$")
+        found = _build(row, self._input)
+        if not found:
+            raise RowError("no input", _names(self._input))
+        labels = _build(row, self._labels)
+        given: dict[str, Json] = {}
+        if labels:
+            if not isinstance(labels[0], dict):
+                raise RowError(f"found {_kind(labels[0])}, expected role: output", _names(self._labels))
+            given = {role: label for role, label in labels[0].items() if label is not None}
+        return Parts(self._row_id(row), found[0], given, self._label_source(row, given), self._groups(row))
+
+    def _row_id(self, row: Json) -> str | None:
+        found = self._id.get(row) if self._id else []
+        if not found or found[0] is None:
+            return None
+        if isinstance(found[0], bool) or not isinstance(found[0], str | int):
+            raise RowError(f"id is {_kind(found[0])}, expected a string or an integer", _names(self._id))
+        name = str(found[0])
+        if not 0 < len(name) <= MAX_ID:
+            raise RowError(f"id has {len(name)} characters, expected 1 to {MAX_ID}", _names(self._id))
+        return name
+
+    def _label_source(self, row: Json, labels: dict[str, Json]) -> str:
+        if not labels:
+            return ""
+        found = self._source.get(row) if self._source else []
+        if not found or found[0] is None:
+            return "gold"
+        if found[0] not in SOURCES_OF_LABELS:
+            shown = canonical.text(found[0])[:60]
+            raise RowError(f"label source is {shown}, expected gold or reviewed", _names(self._source))
+        return str(found[0])
+
+    def _groups(self, row: Json) -> tuple[int, ...]:
+        return tuple(
+            hash64(prefix + canonical.dumps(value))
+            for prefix, path in self._keys
+            for value in values_at(row, path)
+            if value is not None
+        )
+
+
+def _place(pointer: str | None) -> _Place | None:
+    return None if pointer is None else _Place(pointer, steps(pointer))
+
+
+def _places(template: Any) -> Any:
+    """A template with its pointers parsed: a string that starts with "/" (or a bare "") is a pointer."""
+    if isinstance(template, str):
+        return _Place(template, steps(template))
+    if isinstance(template, dict):
+        return {key: _inner(value) for key, value in template.items()}
+    return template
+
+
+def _inner(template: Any) -> Any:
+    if isinstance(template, str) and template.startswith("/"):
+        return _Place(template, steps(template))
+    if isinstance(template, dict):
+        return {key: _inner(value) for key, value in template.items()}
+    if isinstance(template, list):
+        return [_inner(value) for value in template]
+    return template
+
+
+def _build(row: Json, template: Any) -> list[Json]:
+    """The template filled from a row, as a list of one; empty when none of its pointers is there."""
+    if isinstance(template, _Place):
+        return template.get(row)
+    if isinstance(template, dict):
+        parts = {key: _build(row, value) for key, value in template.items()}
+        filled = {key: part[0] for key, part in parts.items() if part}
+        pointed = any(part for key, part in parts.items() if _has_place(template[key]))
+        return [filled] if pointed or not _has_place(template) else []
+    if isinstance(template, list):
+        items = [_build(row, value) for value in template]
+        pointed = any(item for item, value in zip(items, template, strict=True) if _has_place(value))
+        return [[item[0] for item in items if item]] if pointed or not _has_place(template) else []
+    return [template]
+
+
+def _has_place(template: Any) -> bool:
+    if isinstance(template, dict):
+        return any(_has_place(value) for value in template.values())
+    if isinstance(template, list):
+        return any(_has_place(value) for value in template)
+    return isinstance(template, _Place)
+
+
+def _names(template: Any) -> str:
+    if isinstance(template, _Place):
+        return template.pointer or "the whole row"
+    if isinstance(template, dict):
+        return ", ".join(_names(value) for value in template.values() if _has_place(value))
+    return ""
+
+
+def _kind(value: Json) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,253 @@
+"""From files to the corpus: every row mapped, checked against the contracts, or put aside with a reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.domain.contracts import Validator, enum_paths
+from slm_assets.errors import BadInputError
+from slm_assets.stages.rows.corpus import Corpus, Row, content_id
+from slm_assets.stages.rows.fields import Parts, RowError, RowShape, hash64, steps, values_at
+from slm_assets.stages.rows.reading import Line, SourceFile, quarantined, read_rows, source_files
+
+MAX_REMEMBERED = 200_000
+Progress = Callable[[float, str], None]
+
+
+@dataclass
+class Tally:
+    """What happened while reading. `repeated`: rows given twice word for word."""
+
+    read: int = 0
+    repeated: int = 0
+    relabelled: int = 0
+    unlabelled_frozen: int = 0
+    lost_frozen: int = 0
+    unknown_roles: Counter[str] = field(default_factory=Counter)
+    quarantine: Counter[str] = field(default_factory=Counter)
+    first_reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What is known about one distinct label object."""
+
+    data: bytes
+    hash: int
+    facts: tuple[str, ...]
+    error: str = ""
+
+
+class Contracts:
+    """The contracts of a domain, as far as rows of the corpus must meet them."""
+
+    def __init__(self, domain: Any) -> None:
+        config = domain.config
+        self.inputs: dict[str, Validator] = {}
+        self.outputs: dict[str, Validator] = {}
+        self.enums: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        for role in config.roles:
+            schema = domain.output_schema(role.id)
+            self.outputs[role.id] = Validator(schema)
+            paths = sorted(enum_paths(schema))
+            self.enums[role.id] = [(f"{role.id}:{path}", steps(path)) for path in paths]
+            reads_turn = domain.input_schema(role.id) if not role.reads else None
+            if reads_turn is not None:
+                self.inputs[role.id] = Validator(reads_turn)
+        self.slices = [(part.id, steps(part.path), part.values) for part in config.eval.slices]
+        self._labels: dict[bytes, _Labels] = {}
+
+    def check_input(self, value: Json) -> None:
+        """Errors: RowError with the JSON path of the first violation."""
+        for role, validator in self.inputs.items():
+            if not validator.is_valid(value):
+                path, message = validator.errors(value)[0]
+                raise RowError(f"the input breaks the contract of {role}: {message[:200]}", path)
+
+    def labels(self, labels: dict[str, Json]) -> _Labels:
+        """Check a row's labels and list the facts in them; equal labels are looked at once."""
+        data = canonical.dumps(labels)
+        known = self._labels.get(data)
+        if known is None:
+            error = next(self._violations(labels), "")
+            number = hash64(data) if labels else 0
+            known = _Labels(data, number, () if error else tuple(self._facts(labels)), error)
+            if len(self._labels) < MAX_REMEMBERED:
+                self._labels[data] = known
+        return known
+
+    def holds(self, role: str, label: Json) -> bool:
+        """Whether the role exists and the label meets its contract."""
+        return role in self.outputs and self.outputs[role].is_valid(label)
+
+    def _violations(self, labels: dict[str, Json]) -> Iterator[str]:
+        for role, label in labels.items():
+            if not self.outputs[role].is_valid(label):
+                path, message = self.outputs[role].errors(label)[0]
+                yield f"the label breaks the contract of {role}: {message[:200]} at {path}"
+
+    def _facts(self, labels: dict[str, Json]) -> Iterator[str]:
+        for role in sorted(labels):
+            yield f"role\0{role}"
+            for name, path in self.enums[role]:
+                seen = {
+                    value if isinstance(value, str) else canonical.text(value)
+                    for value in values_at(labels[role], path)
+                    if not isinstance(value, dict | list)
+                }
+                for value in sorted(seen):
+                    yield f"value\0{name}\0{value}"
+
+    def slices_of(self, row: Json) -> tuple[str, ...]:
+        """Ids of the slices that a row belongs to."""
+        found = []
+        for name, path, wanted in self.slices:
+            values = values_at(row, path)
+            if values and (not wanted or any(_equal(value, want) for value in values for want in wanted)):
+                found.append(name)
+        return tuple(sorted(found))
+
+
+def _equal(value: Json, want: Any) -> bool:
+    return bool(value == want) and isinstance(value, bool) == isinstance(want, bool)
+
+
+@dataclass
+class Reader:
+    """Reads one build's rows into a corpus."""
+
+    domain: Any
+    corpus: Corpus
+    contracts: Contracts
+    quarantine: Path
+    tally: Tally = field(default_factory=Tally)
+    fixed: bool = False
+
+    def read_frozen(self, file: Path) -> None:
+        """The parent's eval rows: kept as they are, also when they left the seed."""
+        for row in canonical.read_jsonl(file):
+            self.tally.read += 1
+            given = {role: label for role, label in row["labels"].items() if role in self.contracts.outputs}
+            kept = {
+                role: label for role, label in given.items() if not self.contracts.labels({role: label}).error
+            }
+            self.tally.unlabelled_frozen += len(kept) < len(given)
+            parts = Parts(row["id"], row["input"], kept, row["label_source"] if kept else "", ())
+            try:
+                self.contracts.check_input(parts.input)
+            except RowError:
+                self.tally.lost_frozen += 1
+                continue
+            checked = self.contracts.labels(parts.labels)
+            self.corpus.put(self._row(row["id"], parts, row["source"], checked, row["group"]))
+
+    def read_folder(self, folder: Path, progress: Progress) -> None:
+        """All files of the seed folder, in order; bad rows go to the quarantine file."""
+        files = source_files(folder)
+        total = sum(file.path.stat().st_size for file in files) or 1
+        done = 0
+        config = self.domain.config.data
+        shape = RowShape(config.fields, config.split.group_by)
+        self.fixed = config.split.kind == "fixed"
+        with self.quarantine.open("wb") as bad:
+            for file in files:
+                progress(done / total, f"reading {file.name}")
+                for line in read_rows(file, config.max_row_bytes):
+                    self.tally.read += 1
+                    if self.tally.read % 50_000 == 0:
+                        progress(done / total, f"{self.tally.read:,} rows")
+                    reason = line.error or self._take(file, line, shape)
+                    if reason:
+                        self._refuse(bad, file, line, reason)
+                done += file.path.stat().st_size
+
+    def stop_if_too_many(self, share: float) -> None:
+        """Errors: BadInputError when more than `share` of the rows were refused, or none is left."""
+        refused = sum(self.tally.quarantine.values())
+        reasons = "\n".join(f"  {reason}" for reason in self.tally.first_reasons)
+        if refused > share * self.tally.read:
+            raise BadInputError(
+                f"{refused} of {self.tally.read} rows cannot be used, "
+                f"expected at most {share:.1%} (data.max_quarantine_share); the first:\n{reasons}",
+                cure="correct the rows or data.fields, or raise data.max_quarantine_share",
+            )
+        if not len(self.corpus):
+            raise BadInputError(
+                f"the corpus of {self.domain.name} is empty: found {self.tally.read} rows, "
+                "expected at least one",
+                cure="put .jsonl, .jsonl.gz or .parquet files where data.seed_corpus points",
+            )
+
+    def _take(self, file: SourceFile, line: Line, shape: RowShape) -> str:
+        """Put one row into the corpus; returns why it cannot be, or nothing."""
+        try:
+            parts = shape.take(line.value)
+            self.contracts.check_input(parts.input)
+        except RowError as error:
+            return str(error)
+        unknown = [role for role in parts.labels if role not in self.contracts.outputs]
+        if unknown:
+            self.tally.unknown_roles.update(unknown)
+            labels = {role: label for role, label in parts.labels.items() if role not in unknown}
+            parts = Parts(parts.id, parts.input, labels, parts.label_source if labels else "", parts.keys)
+        checked = self.contracts.labels(parts.labels)
+        if checked.error:
+            return checked.error
+        row = self._row(parts.id or content_id(parts), parts, file.source, checked)
+        return self._place(row, given_id=parts.id is not None)
+
+    def _place(self, row: Row, given_id: bool) -> str:
+        """Decide what a row is whose id may have been seen; returns why it is refused, or nothing."""
+        corpus = self.corpus
+        index = corpus.ids.get(row.id)
+        if index is None:
+            corpus.put(row)
+            return ""
+        same = corpus.same(index, row)
+        if index in corpus.frozen:
+            if not corpus.same_input(index, row):
+                return (
+                    f"id {row.id} is in the frozen eval set with another input: give the changed row a new id"
+                )
+            self.tally.relabelled += not same
+            corpus.put(replace(row, group=corpus.frozen[index]))
+        elif self.fixed and (corpus.source_of(index) != row.source or (same and not given_id)):
+            corpus.put(replace(row, id=self._free_id(row.id)))
+        elif same:
+            self.tally.repeated += 1
+        else:
+            return f"id {row.id} was given before: with other content"
+        return ""
+
+    def _free_id(self, name: str) -> str:
+        number = 2
+        while f"{name}~{number}" in self.corpus.ids:
+            number += 1
+        return f"{name}~{number}"
+
+    def _row(self, name: str, parts: Parts, source: str, checked: _Labels, group: str = "") -> Row:
+        slices: tuple[str, ...] = ()
+        if self.contracts.slices:
+            row = {"id": name, "input": parts.input, "labels": parts.labels, "source": source}
+            slices = self.contracts.slices_of(row)
+        facts = (f"source\0{source}", *(f"slice\0{part}" for part in slices), *checked.facts)
+        if parts.label_source:
+            facts = (f"label_source\0{parts.label_source}", *facts)
+        data = canonical.dumps(parts.input)
+        return Row(name, parts, source, slices, facts, data, checked.data, checked.hash, group)
+
+    def _refuse(self, bad: Any, file: SourceFile, line: Line, reason: str) -> None:
+        kind = reason.partition(":")[0][:80]
+        self.tally.quarantine[kind] += 1
+        if len(self.tally.first_reasons) < 5:
+            self.tally.first_reasons.append(f"{file.name}:{line.number}: {reason}")
+        record = quarantined(file.name, line, reason)
+        bad.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))

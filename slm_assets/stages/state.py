@@ -1,0 +1,84 @@
+"""Where a version stands, read from the registry: what `slm run`, `status` and `why` report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.stages.table import BY_NAME, STAGES
+
+Outcome = str
+"""promoted, held, deferred, failed, or open (not all stages have run yet)."""
+
+
+def outcome(registry: Registry, plan: Plan) -> Outcome:
+    """How far a version came."""
+    cells = {cell["stage"]: cell for cell in registry.cells(plan.domain, plan.number)}
+    for stage in STAGES:
+        cell = cells.get(stage.name)
+        if cell is None:
+            return "held" if _blocked(registry, plan) else "open"
+        if cell["status"] == "deferred":
+            return "deferred"
+        if cell["status"] == "failed":
+            return "held" if cell["receipt"]["error_kind"] == "held" else "failed"
+    return "promoted"
+
+
+def role_outcomes(registry: Registry, plan: Plan) -> dict[str, Outcome]:
+    """Per role: promoted, held, deferred, failed or open."""
+    whole = outcome(registry, plan)
+    evaluated = registry.cell(plan.domain, plan.number, "evaluate")
+    judged: dict[str, str] = evaluated["receipt"]["result"]["roles"] if evaluated else {}
+    packaged = registry.cell(plan.domain, plan.number, "package")
+    bundled: dict[str, str] = packaged["receipt"]["result"]["roles"] if packaged else {}
+    roles: dict[str, Outcome] = {}
+    for role, verdict in judged.items():
+        may_go = bundled.get(role) == "promotable" or (not bundled and verdict == "pass")
+        roles[role] = whole if may_go or whole == "failed" else "held"
+    return roles
+
+
+def stage_lines(registry: Registry, plan: Plan, run_id: str | None = None) -> list[dict[str, Any]]:
+    """One line per stage that has a cell: seconds, whether this run found it cached, and its outputs."""
+    cells = {cell["stage"]: cell for cell in registry.cells(plan.domain, plan.number)}
+    return [_line(registry, plan, cells[s.name], run_id) for s in STAGES if s.name in cells]
+
+
+def _line(registry: Registry, plan: Plan, cell: Row, run_id: str | None) -> dict[str, Any]:
+    receipt = cell["receipt"]
+    cached = run_id is not None and cell["run_id"] != run_id and cell["status"] == "succeeded"
+    return {
+        "stage": cell["stage"],
+        "status": cell["status"],
+        "seconds": 0.0 if cached else receipt["seconds"],
+        "cached": cached,
+        "outputs": {
+            kind: {"urn": registry.urn(kind, plan.domain, plan.number), "sha256": artifact["sha256"]}
+            for kind, artifact in receipt["outputs"].items()
+        },
+        "error": receipt["error"],
+    }
+
+
+def gate_lines(registry: Registry, plan: Plan) -> list[dict[str, Any]]:
+    """The verdicts of a version as flat rows, in the order of the stages."""
+    keys = (
+        "stage", "gate", "role", "verdict", "metric", "slice", "value", "low", "high", "threshold", "n",
+        "n_needed", "blocking", "reason",
+    )  # fmt: skip
+    order = {stage.name: index for index, stage in enumerate(STAGES)}
+    rows = registry.verdicts(plan.domain, plan.number)
+    rows.sort(key=lambda r: (order[r["stage"]], r["role"], BY_NAME[r["stage"]].gates.index(r["gate"])))
+    return [{key: row[key] for key in keys} for row in rows]
+
+
+def _blocked(registry: Registry, plan: Plan) -> bool:
+    """A gate of a finished stage said no and nothing came after it."""
+    rows = registry.verdicts(plan.domain, plan.number)
+    if any(r["role"] == "" and r["blocking"] and r["verdict"] == "FAIL" for r in rows):
+        return True
+    evaluated = registry.cell(plan.domain, plan.number, "evaluate")
+    if evaluated is None or evaluated["status"] != "succeeded":
+        return False
+    return not any(o == "pass" for o in evaluated["receipt"]["result"]["roles"].values())

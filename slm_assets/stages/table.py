@@ -1,0 +1,65 @@
+"""The one list of stages: which asset each makes, from what, and under which names others know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slm_assets.stages.contract import StageName
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table.
+
+    `kind` is the output's name and registry kind; `needs` the stages whose outputs are its inputs;
+    `gates` the gate names that it may answer, each a blocking check of its asset; `playbook` the
+    catalog path of its NoETL mirror.
+    """
+
+    name: StageName
+    asset: str
+    kind: str
+    needs: tuple[StageName, ...]
+    gates: tuple[str, ...]
+    playbook: str
+    title: str
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "dataset", "dataset", "dataset", (), ("leakage", "coverage"),
+        "automation/mlops/slm/dataset_build",
+        "Train, validation and frozen eval rows, split by group, without leakage",
+    ),
+    Stage(
+        "label", "labels", "labels", ("dataset",), ("contract", "vocabulary"),
+        "automation/mlops/slm/label",
+        "One label per row and role, each with its source, all valid",
+    ),
+    Stage(
+        "finetune", "challenger", "model", ("dataset", "label"), ("loads",),
+        "automation/mlops/slm/finetune",
+        "A checkpoint trained on the labels, which loads in a clean process",
+    ),
+    Stage(
+        "evaluate", "eval_report", "eval", ("dataset", "label", "finetune"),
+        ("floor", "target", "incumbent", "validity", "slices", "latency"),
+        "automation/mlops/slm/eval",
+        "Challenger, incumbent, oracle and majority on the same rows; the gates' verdicts",
+    ),
+    Stage(
+        "package", "release", "release", ("dataset", "finetune", "evaluate"), ("answers",),
+        "automation/mlops/slm/package",
+        "One bundle, one digest, proven to answer as the evaluated model did",
+    ),
+    Stage(
+        "deploy", "deployment", "deployment", ("evaluate", "package"), ("smoke", "drill"),
+        "automation/mlops/slm/deploy",
+        "The engine flag of each role that passed, flipped in one transaction",
+    ),
+)  # fmt: skip
+
+BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
+BY_ASSET: dict[str, Stage] = {stage.asset: stage for stage in STAGES}
+
+ROLLBACK_PLAYBOOK = "automation/mlops/slm/rollback"
