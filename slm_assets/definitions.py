@@ -17,7 +17,7 @@ def build(home: Home) -> dg.Definitions:
     return dg.Definitions(
         assets=assets(cells),
         asset_checks=checks(cells),
-        jobs=[retrain(cells), open_version],
+        jobs=[retrain(), open_version],
         executor=dg.in_process_executor,
     )
 

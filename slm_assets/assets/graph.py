@@ -46,7 +46,6 @@ def _asset(stage: Stage, partitions_def: dg.PartitionsDefinition) -> dg.AssetsDe
         description=stage.title,
         metadata={"playbook": stage.playbook, "registry kind": stage.kind},
         output_required=False,
-        dagster_type=dg.Nothing,
     )
     def make(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         yield from _materialise(context, stage)
@@ -56,7 +55,7 @@ def _asset(stage: Stage, partitions_def: dg.PartitionsDefinition) -> dg.AssetsDe
 
 def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg.MaterializeResult[None]]:
     try:
-        cell = open_cell(context.partition_key, context.run_id)
+        cell = open_cell(context.partition_key, context.run.run_id)
         _tag(context, {tags.DOMAIN: cell.plan.domain, tags.VERSION: cell.plan.version})
         outcome = _make(context, cell, stage)
     except NotOpenedError as error:
@@ -94,7 +93,7 @@ def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcom
     running = local.current()
     actor = running.actor if running else context.run.tags.get(tags.ACTOR, "dagster")
     progress = _progress(context, stage, running)
-    outcome = make_cell(registry, plan, stage.name, actor=actor, run_id=context.run_id, progress=progress)
+    outcome = make_cell(registry, plan, stage.name, actor=actor, run_id=context.run.run_id, progress=progress)
     if running:
         running.listener.ended(stage.name, outcome)
     return outcome
@@ -117,7 +116,7 @@ def _progress(context: dg.AssetExecutionContext, stage: Stage, running: local.Lo
 
 def _tag(context: dg.AssetExecutionContext, wanted: dict[str, str]) -> None:
     if any(context.run.tags.get(name) != value for name, value in wanted.items()):
-        context.instance.add_run_tags(context.run_id, wanted)
+        context.instance.add_run_tags(context.run.run_id, wanted)
 
 
 def _fail(context: dg.AssetExecutionContext, outcome: str, error: SlmError) -> NoReturn:

@@ -22,9 +22,9 @@ def confusion(title: str, classes: Sequence[str], counts: Sequence[Sequence[int]
     names = [str(classes[i]) for i in kept]
     label = 12 + 7 * min(26, max((len(name) for name in names), default=1))
     side = _CELL * len(names)
-    width, height = label + side + 20, label + side + 44
-    parts = [_text(label, 18, title, size=13, weight="600")]
-    left, top = label, 28 + label
+    width, height = label + side + 10, label + side + 10
+    parts: list[str] = []
+    left = top = label
     for row, i in enumerate(kept):
         y = top + row * _CELL
         parts.append(_text(left - 6, y + 17, _short(names[row]), anchor="end"))
@@ -45,9 +45,8 @@ def calibration(title: str, bins: Sequence[Mapping[str, Any]], ece: float | None
     """A reliability diagram: accuracy over mean confidence per bin, dots sized by the number of turns."""
     drawn = [b for b in bins if b.get("n") and b.get("confidence") is not None and b.get("accuracy") is not None]
     most = max((b["n"] for b in drawn), default=1)
-    left, top, side = 44, 30, 240
-    parts = [_text(left, 18, title, size=13, weight="600")]
-    parts.append(f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{_LINE}"/>')
+    left, top, side = 44, 10, 240
+    parts = [f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{_LINE}"/>']
     parts.append(
         f'<path d="M{left} {top + side}L{left + side} {top}" stroke="{_INK}" stroke-dasharray="4 4" fill="none"/>'
     )
@@ -77,12 +76,10 @@ def _square(x: int, y: int, count: int, total: int, *, right: bool) -> str:
 
 
 def _text(
-    x: float, y: float, words: str, *, anchor: str = "start", size: int = 11, turn: int = 0, weight: str = "",
-    colour: str = _INK,
-) -> str:  # fmt: skip
+    x: float, y: float, words: str, *, anchor: str = "start", size: int = 11, turn: int = 0, colour: str = _INK
+) -> str:
     where = f' transform="rotate({turn} {x:g} {y:g})"' if turn else ""
-    bold = f' font-weight="{weight}"' if weight else ""
-    style = f'font-size="{size}" text-anchor="{anchor}" fill="{colour}"{bold}{where}'
+    style = f'font-size="{size}" text-anchor="{anchor}" fill="{colour}"{where}'
     return f'<text x="{x:g}" y="{y:g}" {style}>{escape(words)}</text>'
 
 

@@ -39,11 +39,11 @@ def slices(values: Sequence[Mapping[str, Any]]) -> str:
         if value.get("slice"):
             key = (value["slice"], value.get("role", ""), value["metric"], value.get("mode", ""))
             lines.setdefault(key, {})[value.get("subject", "challenger")] = value
-    rows = [
-        [*key[:3], key[3].replace("_", " "), *(_interval(by.get(s)) for s in SUBJECTS[:2])]
-        + [next(iter(by.values())).get("n", 0)]
-        for key, by in sorted(lines.items())
-    ]
+    rows: list[list[Any]] = []
+    for key, by_subject in sorted(lines.items()):
+        n = next(iter(by_subject.values())).get("n", 0)
+        numbers = [_interval(by_subject.get(subject)) for subject in SUBJECTS[:2]]
+        rows.append([*key[:3], key[3].replace("_", " "), *numbers, n])
     return table(["slice", "role", "metric", "mode", *SUBJECTS[:2], "n"], rows) if rows else ""
 
 

@@ -14,7 +14,9 @@ from slm_assets.registry.home import Home
 from slm_assets.stages.runner import disk_error
 
 CONFIG_NAME = "dagster.yaml"
-_QUIET = {"compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}}
+_QUIET = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
 
 
 def prepare(home: Home) -> None:

@@ -22,12 +22,11 @@ class OpenVersion(dg.Config):
     train_fraction: float = 1.0
 
 
-def retrain(partitions_def: dg.PartitionsDefinition) -> UnresolvedAssetJobDefinition:
+def retrain() -> UnresolvedAssetJobDefinition:
     """The six assets of one version, with their checks."""
     return dg.define_asset_job(
         RETRAIN,
         selection=[stage.asset for stage in STAGES],
-        partitions_def=partitions_def,
         description="Dataset, labels, challenger, verdicts, release and deployment of one version.",
     )
 
@@ -47,7 +46,7 @@ def open_a_version(context: dg.OpExecutionContext, config: OpenVersion) -> None:
     except SlmError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     ensure_version_partition(context.instance, plan.version)
-    context.instance.add_run_tags(context.run_id, {tags.DOMAIN: plan.domain, tags.VERSION: plan.version})
+    context.instance.add_run_tags(context.run.run_id, {tags.DOMAIN: plan.domain, tags.VERSION: plan.version})
     context.log.info(f"opened {plan.domain} {plan.version}: materialise its partition next")
 
 

@@ -32,7 +32,8 @@ Actor = Annotated[str | None, typer.Option("--by", help="Who acts, for the audit
 
 @app.command()
 def validate(
-    domain: Annotated[str | None, typer.Argument(help="One domain; default: all.")] = None, json: AsJson = False
+    domain: Annotated[str | None, typer.Argument(help="One domain; default: all.")] = None,
+    json: AsJson = False,
 ) -> None:
     """Check configs and report every fault at once: file, line, JSON path, found, expected, cure.
 
@@ -65,7 +66,7 @@ def schema(json: AsJson = True) -> None:
 
     Example: `slm schema > slm.schema.json`
     """
-    from slm_assets.domain.loading import config_schema
+    from slm_assets.domain.config import config_schema
 
     _print(config_schema(), True, lambda _value: None)
 
@@ -166,7 +167,8 @@ def rollback(
 
 @app.command()
 def status(
-    domain: Annotated[str | None, typer.Argument(help="One domain; default: all.")] = None, json: AsJson = False
+    domain: Annotated[str | None, typer.Argument(help="One domain; default: all.")] = None,
+    json: AsJson = False,
 ) -> None:
     """What serves, and how far each version came.
 
@@ -204,7 +206,8 @@ def bench(
         bool, typer.Option("--final", help="Score the test file and count the look in looks.jsonl.")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with train.jsonl and the test file; default: $SLM_BENCH_DATA/NAME.")
+        Path | None,
+        typer.Option(help="Folder with train.jsonl and the test file; default: $SLM_BENCH_DATA/NAME."),
     ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="With --final: write one line per test row, before any repair.")
@@ -221,9 +224,7 @@ def bench(
     from slm_assets.bench import run_benchmark
     from slm_assets.cli import render
 
-    result = run_benchmark(
-        name, final=final, data=data, predictions=predictions, permute_labels=permute_labels
-    )
+    result = run_benchmark(name, final=final, data=data, predictions=predictions, permute_labels=permute_labels)
     _print(result, json, render.bench)
 
 

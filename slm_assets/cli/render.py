@@ -119,7 +119,9 @@ def why(result: dict[str, Any]) -> None:
         )
         CONSOLE.print(f"  {escape(own['reason'])}", soft_wrap=True)
         for approval_ in own["approved_by"]:
-            CONSOLE.print(f"  approved by {escape(approval_['by'])} at {approval_['at'][:19]} {escape(approval_['reason'])}")
+            CONSOLE.print(
+                f"  approved by {escape(approval_['by'])} at {approval_['at'][:19]} {escape(approval_['reason'])}"
+            )
         trained = own["trained_on"]
         if trained:
             CONSOLE.print(f"  release {own['release_urn']} sha256 {own['release'][:12]}")
@@ -152,7 +154,9 @@ def stage(result: dict[str, Any]) -> None:
 def bench(result: dict[str, Any]) -> None:
     """Ours with interval beside the published number."""
     title = f"{result['benchmark']} ({result['recipe']}, {result['protocol']})"
-    table = Table("metric", "value", "interval", "n", "target", "by the point", "by the bound", "published", title=title)
+    table = Table(
+        "metric", "value", "interval", "n", "target", "by the point", "by the bound", "published", title=title
+    )
     for name, m in result["metrics"].items():
         interval = "" if m["low"] is None else f"{m['low']:.4f} … {m['high']:.4f}"
         table.add_row(

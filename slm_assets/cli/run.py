@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
@@ -10,6 +10,12 @@ from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.plans import frozen_inputs, newest_match, number_of, open_domain, open_version
 from slm_assets.stages.state import gate_lines, outcome, role_outcomes, stage_lines
 from slm_assets.stages.table import STAGES
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from slm_assets.automation.launch import LaunchResult
+    from slm_assets.engines.in_process import Outcome
 
 
 def run_chain(
@@ -29,13 +35,11 @@ def run_chain(
     plan = _choose(registry, name, frozen, version=version, new=new, params=params)
     if plan is None:
         number = number_of(version) if version else None
-        plan = open_version(
-            domain, registry, number=number, params=params, reason=reason, actor=actor, frozen=frozen
-        )
-    run_id, fault = _launch(home, registry, plan, actor=actor, quiet=quiet)
-    lines = stage_lines(registry, plan, run_id)
+        plan = open_version(domain, registry, number=number, params=params, reason=reason, actor=actor, frozen=frozen)
+    launched = _launch(home, plan, actor=actor, quiet=quiet)
+    lines = stage_lines(registry, plan, launched.run_id)
     result = outcome(registry, plan)
-    if fault and result in ("open", "promoted"):
+    if not launched.success and result in ("open", "promoted"):
         result = "failed"
     kinds = {c["stage"]: c["receipt"]["error_kind"] for c in registry.cells(name, plan.number)}
     return {
@@ -45,8 +49,8 @@ def run_chain(
         "roles": role_outcomes(registry, plan),
         "stages": [{**line, "error_kind": kinds[line["stage"]]} for line in lines],
         "gates": gate_lines(registry, plan),
-        "run_id": run_id,
-        "error": fault,
+        "run_id": launched.run_id,
+        "error": launched.error,
     }
 
 
@@ -74,25 +78,33 @@ def _choose(
     return plan
 
 
-def _launch(
-    home: Home, registry: Registry, plan: Plan, *, actor: str, quiet: bool
-) -> tuple[str, str]:
-    """Run the job with a progress bar per stage; returns its run id and a fault outside of any stage."""
+def _launch(home: Home, plan: Plan, *, actor: str, quiet: bool) -> LaunchResult:
+    """Run the job with a progress bar per stage."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from slm_assets.automation.launch import run_version
+    from slm_assets.automation.local import Listener
     from slm_assets.cli.render import CONSOLE
+    from slm_assets.definitions import defs
 
     columns = (
-        TextColumn("{task.description:<9}"), BarColumn(bar_width=24), TimeElapsedColumn(),
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=CONSOLE, disable=quiet) as bars:
-        tasks = {s.name: bars.add_task(s.name, total=1.0, start=False, note="") for s in STAGES}
+        tasks: dict[str, TaskID] = {
+            stage.name: bars.add_task(stage.name, total=1.0, start=False, note="") for stage in STAGES
+        }
 
-        def listen(stage: str, share: float, note: str) -> None:
+        def progress(stage: str, share: float, note: str) -> None:
             bars.start_task(tasks[stage])
             bars.update(tasks[stage], completed=share, note=note)
 
-        result = run_version(home, registry, plan, actor=actor, progress_listener=listen)
-    return result.run_id, result.error
+        def ended(stage: str, outcome: Outcome) -> None:
+            note = "cached" if outcome.cached else outcome.receipt.status
+            bars.update(tasks[stage], completed=1.0, note=note)
+            bars.stop_task(tasks[stage])
+
+        return run_version(home, plan, defs, actor=actor, listener=Listener(progress, ended))

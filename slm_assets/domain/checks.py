@@ -6,14 +6,14 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from slm_assets import canonical
-from slm_assets.canonical import Json
-from slm_assets.domain.config import Metric, Vocabulary
+from slm_assets.domain.config import Metric
 from slm_assets.domain.cron import cron_fault
-from slm_assets.domain.documents import Document, Place, read_document, show
-from slm_assets.domain.domain import CONFIG_NAME, Domain, vocabulary_values
-from slm_assets.domain.places import Spot, has_place, places
+from slm_assets.domain.documents import Place, show
+from slm_assets.domain.domain import Domain
+from slm_assets.domain.places import has_place
 from slm_assets.domain.secrets import credential_fault, url_fault
+from slm_assets.domain.view import View, nowhere
+from slm_assets.domain.vocabularies import vocabulary_faults
 from slm_assets.errors import Fault
 
 BUILT_IN_METRICS = (
@@ -33,11 +33,11 @@ def check_domain(domain: Domain, *, count_rows: bool = False) -> list[Fault]:
     With `count_rows` the corpus is counted too, to say which targets its eval part is too small to
     certify: a warning, or a fault under `eval.certify: strict`.
     """
-    view = _View(domain)
-    parts: list[Callable[[_View], Iterable[Fault]]] = [
+    view = View(domain)
+    parts: list[Callable[[View], Iterable[Fault]]] = [
         _identity,
         _roles,
-        _vocabularies,
+        vocabulary_faults,
         _data,
         _teachers,
         _metrics,
@@ -51,57 +51,14 @@ def check_domain(domain: Domain, *, count_rows: bool = False) -> list[Fault]:
     return sorted(set(found), key=lambda fault: (fault.severity, fault.file, fault.line or 0, fault.path))
 
 
-class _View:
-    """A domain, the lines of its config and its contracts' places, each worked out once."""
-
-    def __init__(self, domain: Domain) -> None:
-        self.domain = domain
-        self.config = domain.config
-        self.document: Document = read_document(domain.files[CONFIG_NAME], CONFIG_NAME)
-        self.role_ids = [role.id for role in domain.config.roles]
-        self._spots: dict[str, dict[str, Spot]] = {}
-
-    def fault(self, place: Place, message: str, **parts: str) -> Fault:
-        return self.document.fault(("slm_domain", *place), message, **parts)
-
-    def warning(self, place: Place, message: str, **parts: str) -> Fault:
-        return self.fault(place, message, severity="warning", **parts)
-
-    def spots(self, role_id: str) -> dict[str, Spot]:
-        if role_id not in self._spots:
-            self._spots[role_id] = places(self.domain.output_schema(role_id))
-        return self._spots[role_id]
-
-    def unknown_role(self, place: Place, role_id: str) -> Iterator[Fault]:
-        """A fault where no role has that id."""
-        if role_id not in self.role_ids:
-            yield self.unknown(place, "no such role", role_id, self.role_ids)
-
-    def unknown(self, place: Place, message: str, name: str, known: list[str]) -> Fault:
-        """A fault for a name that nothing has, with the nearest that something has."""
-        close = difflib.get_close_matches(name, known, n=1)
-        expected = ", ".join(known) or "none is declared"
-        cure = f"did you mean {close[0]}?" if close else ""
-        return self.fault(place, message, found=show(name), expected=expected, cure=cure)
-
-    def repeated(self, place: Place, ids: list[str], what: str) -> Iterator[Fault]:
-        """A fault for each id that an earlier item of the list has."""
-        for index, name in enumerate(ids):
-            if name in ids[:index]:
-                first = f"{show(name)}, first at index {ids.index(name)}"
-                yield self.fault(
-                    (*place, index, "id"), f"two {what} of one id", found=first, cure="rename one"
-                )
-
-
-def _identity(view: _View) -> Iterator[Fault]:
+def _identity(view: View) -> Iterator[Fault]:
     folder = view.domain.folder
     if folder is not None and folder.name != view.config.name:
         cure = "give the folder the domain's name: commands find a domain by its folder"
         yield view.warning(("name",), "folder of another name", found=show(folder.name), cure=cure)
 
 
-def _roles(view: _View) -> Iterator[Fault]:
+def _roles(view: View) -> Iterator[Fault]:
     yield from view.repeated(("roles",), view.role_ids, "roles")
     for index, role in enumerate(view.config.roles):
         for number, earlier in enumerate(role.reads):
@@ -113,93 +70,18 @@ def _roles(view: _View) -> Iterator[Fault]:
             elif view.role_ids.index(earlier) >= index:
                 cure = f"list {earlier} before {role.id}"
                 yield view.fault(at, "reads a role that is not earlier", found=show(earlier), cure=cure)
-        if role.deterministic_oracle is None and view.config.eval.floor == "deterministic_oracle":
+        oracle = role.deterministic_oracle
+        if oracle is not None and oracle.kind == "playbook":
+            at = ("roles", index, "deterministic_oracle")
+            cure = "elsewhere the role has no labels from it and the floor is the majority baseline"
+            yield view.warning(at, "answered by NoETL only", found=oracle.path, cure=cure)
+        if oracle is None and view.config.eval.floor == "deterministic_oracle":
             at = ("roles", index)
             message = f"role {role.id} has no deterministic_oracle"
             yield view.warning(at, message, cure="its floor is the majority baseline")
 
 
-def _vocabularies(view: _View) -> Iterator[Fault]:
-    for name, entry in view.config.vocab.items():
-        at: Place = ("vocab", name)
-        if isinstance(entry, list) and len(set(entry)) < len(entry):
-            twice = sorted({value for value in entry if entry.count(value) > 1})
-            yield view.fault(at, "a value stands twice", found=show(twice))
-        if isinstance(entry, Vocabulary):
-            if entry.role in view.role_ids:
-                yield from _vocabulary(view, at, name, entry)
-            else:
-                yield from view.unknown_role((*at, "role"), entry.role)
-
-
-def _vocabulary(view: _View, at: Place, name: str, entry: Vocabulary) -> Iterator[Fault]:
-    """A vocabulary bound to a place: equal to the contract's list there, and reachable by the oracle."""
-    spot = view.spots(entry.role).get(entry.path)
-    if spot is None:
-        yield _nowhere(view, (*at, "path"), entry.role, entry.path)
-        return
-    contract = None if spot.values is None else [value for value in spot.values if value is not None]
-    listed = None
-    if entry.file is not None:
-        listed = vocabulary_values(view.domain.document(entry.file)) or []
-    if contract is None:
-        message = "the contract leaves this place open"
-        cure = "give it an enum in the output schema" if listed else "give it an enum, or a file here"
-        make = view.warning if listed else view.fault
-        yield make((*at, "path"), message, found=entry.path, cure=cure)
-    elif listed is not None:
-        for values, others, message in (
-            (listed, contract, "values that the contract does not allow"),
-            (contract, listed, "values of the contract that the file lacks"),
-        ):
-            if missing := _missing(values, others):
-                cure = "bring both in line, or leave out `file`: the contract's enum is then the vocabulary"
-                yield view.fault((*at, "file"), message, found=show(missing, 400), cure=cure)
-    emitted = _emitted(view, entry.role)
-    if emitted is not None and (missing := _missing(listed or contract or [], emitted)):
-        message = "values that no rule of the oracle can emit"
-        cure = "only rows with given labels can teach them"
-        yield view.warning(at, message, found=show(missing, 400), cure=cure)
-
-
-def _missing(values: list[Json], others: list[Json]) -> list[Json]:
-    known = {canonical.text(value) for value in others}
-    return [value for value in values if canonical.text(value) not in known]
-
-
-def _emitted(view: _View, role_id: str) -> list[Json] | None:
-    """Literals of a rules file outside of its conditions, or None where the oracle is of another kind.
-
-    An over-estimate, so that what is missing is surely never emitted.
-    """
-    oracle = view.domain.role(role_id).deterministic_oracle
-    if oracle is None or oracle.kind != "rules":
-        return None
-    found: list[Json] = []
-    stack: list[Json] = [view.domain.rules(role_id)]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            stack.extend(value for key, value in node.items() if key not in {"when", "regex", "path", "id"})
-        elif isinstance(node, list):
-            stack.extend(node)
-        elif isinstance(node, str):
-            found.append(node)
-            found.extend(part for quote in "'\"" for part in node.split(quote)[1::2])
-        else:
-            found.append(node)
-    return found
-
-
-def _nowhere(view: _View, at: Place, role_id: str, path: str) -> Fault:
-    known = list(view.spots(role_id))
-    close = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
-    expected = f"a place of {role_id}'s output schema"
-    cure = f"did you mean {close[0]}?" if close else f"such as {', '.join(known[1:6])}"
-    return view.fault(at, "leads nowhere", found=show(path), expected=expected, cure=cure)
-
-
-def _data(view: _View) -> Iterator[Fault]:
+def _data(view: View) -> Iterator[Fault]:
     data, sets = view.config.data, view.config.eval.eval_sets
     if data.split.kind == "fixed":
         if sets.holdout is None:
@@ -217,7 +99,7 @@ def _data(view: _View) -> Iterator[Fault]:
         yield view.warning(("data",), "no source of rows", cure="name files or a folder in data.seed_corpus")
 
 
-def _teachers(view: _View) -> Iterator[Fault]:
+def _teachers(view: View) -> Iterator[Fault]:
     ids = [teacher.id for teacher in view.config.teachers]
     yield from view.repeated(("teachers",), ids, "teachers")
     for index, teacher in enumerate(view.config.teachers):
@@ -238,7 +120,7 @@ def _teachers(view: _View) -> Iterator[Fault]:
             yield view.unknown(("eval", "ceiling"), "no such teacher", ceiling, known)
 
 
-def _metrics(view: _View) -> Iterator[Fault]:
+def _metrics(view: View) -> Iterator[Fault]:
     metrics = view.config.eval.metrics
     yield from view.repeated(("eval", "metrics"), [metric.id for metric in metrics], "metrics")
     if not metrics:
@@ -257,7 +139,7 @@ def _metrics(view: _View) -> Iterator[Fault]:
             yield view.fault(("eval", "metrics"), message, found=", ".join(primary), cure="keep one")
 
 
-def _metric(view: _View, at: Place, metric: Metric) -> Iterator[Fault]:
+def _metric(view: View, at: Place, metric: Metric) -> Iterator[Fault]:
     if "ceiling" in (metric.target_relative or "") and view.config.eval.ceiling is None:
         yield view.fault((*at, "target_relative"), "no ceiling to compare with", cure="set eval.ceiling")
     if metric.path is None:
@@ -270,17 +152,18 @@ def _metric(view: _View, at: Place, metric: Metric) -> Iterator[Fault]:
             yield view.warning(at, message, expected=expected, cure=cure)
         return
     roles = view.role_ids if metric.role is None else [metric.role]
-    leads = [has_place(view.spots(role_id), metric.path) for role_id in roles]
-    if True in leads:
+    known = [spots for role_id in roles if (spots := view.spots(role_id))]
+    leads = [has_place(spots, metric.path) for spots in known]
+    if True in leads or len(known) < len(roles):
         return
     if None in leads:
         message = "the contract cannot tell whether anything stands here"
         yield view.warning((*at, "path"), message, found=metric.path)
     else:
-        yield _nowhere(view, (*at, "path"), roles[0], metric.path)
+        yield nowhere(view, (*at, "path"), roles[0], metric.path)
 
 
-def _slices(view: _View) -> Iterator[Fault]:
+def _slices(view: View) -> Iterator[Fault]:
     slices = view.config.eval.slices
     yield from view.repeated(("eval", "slices"), [part.id for part in slices], "slices")
     for index, part in enumerate(slices):
@@ -291,26 +174,25 @@ def _slices(view: _View) -> Iterator[Fault]:
             yield view.fault(at, "leads nowhere", found=show(part.path), expected=f"a path under {expected}")
 
 
-def _serving(view: _View) -> Iterator[Fault]:
+def _serving(view: View) -> Iterator[Fault]:
     for role_id in view.config.serving.engine_flags:
         yield from view.unknown_role(("serving", "engine_flags", role_id), role_id)
 
 
-def _loop(view: _View) -> Iterator[Fault]:
+def _loop(view: View) -> Iterator[Fault]:
     schedule = view.config.improvement.schedule
     if schedule is not None and (reason := cron_fault(schedule)):
         at: Place = ("improvement", "schedule")
         yield view.fault(at, reason, found=show(schedule), expected='five fields, such as "0 3 * * 0"')
-    for role_id in view.domain.gates.per_role:
+    gates = view.readable(lambda: view.domain.gates)
+    for role_id in gates.per_role if gates else ():
         for fault in view.unknown_role((), role_id):
             policy = view.config.improvement.promotion_gates or ""
             file = view.domain.path(policy)
-            yield Fault(
-                file, f"$.per_role.{role_id}", fault.message, expected=fault.expected, cure=fault.cure
-            )
+            yield Fault(file, f"$.per_role.{role_id}", fault.message, expected=fault.expected, cure=fault.cure)
 
 
-def _targets(view: _View) -> Iterator[Fault]:
+def _targets(view: View) -> Iterator[Fault]:
     from slm_assets.domain.rows import eval_rows
 
     n = eval_rows(view.domain)

@@ -8,10 +8,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from slm_assets.domain.files import Refused, normal
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=400)]
+
+
+def _inside(path: str) -> str:
+    try:
+        return normal(path)
+    except Refused as refused:
+        parts = {"message": refused.message, **refused.parts}
+        raise PydanticCustomError("path", "{message}: {found}", parts) from None
+
+
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=400), AfterValidator(_inside)]
+"""Normalised on reading (`./a//b/` is `a/b`); absolute ones, `..` and `~` are refused."""
+
 Pointer = Annotated[str, StringConstraints(pattern=r"^(/[^/]*)*$", max_length=400)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -74,9 +89,7 @@ class Role(Block):
     decoding_grammar: RelativePath | None = Field(
         default=None, description="JSON Schema or GBNF; default: the output schema."
     )
-    deterministic_oracle: Oracle | None = Field(
-        default=None, description="None: the floor is the majority baseline."
-    )
+    deterministic_oracle: Oracle | None = Field(default=None, description="None: the floor is the majority baseline.")
 
 
 class Vocabulary(Block):
@@ -146,9 +159,7 @@ def _split_shorthand(value: Any) -> Any:
 class Data(Block):
     """Where the rows come from. A folder means all its .jsonl, .jsonl.gz and .parquet files."""
 
-    seed_corpus: RelativePath | list[RelativePath] | None = Field(
-        default=None, description="Files or folders of rows."
-    )
+    seed_corpus: RelativePath | list[RelativePath] | None = Field(default=None, description="Files or folders of rows.")
     adversarial: RelativePath | list[RelativePath] | None = Field(
         default=None, description="Rows made to be hard; marked as such in the dataset."
     )
@@ -160,9 +171,7 @@ class Data(Block):
     split: Annotated[
         Split, BeforeValidator(_split_shorthand, json_schema_input_type=Split | Literal["grouped", "fixed"])
     ] = Field(default=Split(), description="Train, validation and eval; a bare word is its kind.")
-    near_duplicates: NearDuplicates = Field(
-        default=NearDuplicates(), description="What counts as nearly the same row."
-    )
+    near_duplicates: NearDuplicates = Field(default=NearDuplicates(), description="What counts as nearly the same row.")
     max_quarantine_share: Share = Field(
         default=0.05, description="The dataset stage stops when more rows than this are unreadable."
     )
@@ -215,9 +224,7 @@ Recipe = Literal["linear", "encoder", "cascade", "auto", "lora", "qlora", "full"
 class Model(Block):
     """What is trained, and how."""
 
-    status: Literal["enabled", "deferred"] = Field(
-        default="enabled", description="deferred: no challenger is trained."
-    )
+    status: Literal["enabled", "deferred"] = Field(default="enabled", description="deferred: no challenger is trained.")
     base_family: str | None = Field(
         default=None, description="qwen2.5, llama-3.2, phi-3.5, smollm2, or a path; for language models."
     )
@@ -253,9 +260,7 @@ class Metric(Block):
     )
     margin: Share | None = Field(default=None, description="Overrides the policy's margin.")
     primary: bool = Field(default=False, description="The metric on which a challenger must not be worse.")
-    schema_valid: Share | None = Field(
-        default=None, description="Share of outputs that must also meet the contract."
-    )
+    schema_valid: Share | None = Field(default=None, description="Share of outputs that must also meet the contract.")
     enforced_by: Literal["grammar", "schema"] | None = Field(
         default=None, description="What makes the target hold by construction; it is measured all the same."
     )
@@ -308,9 +313,7 @@ class Serving(Block):
         default="enabled", description="deferred: released but never deployed."
     )
     target: Literal["cpu", "gpu"] = Field(default="cpu", description="Where it runs.")
-    quantization: Literal["none", "int8", "gguf"] = Field(
-        default="none", description="Of a language model's weights."
-    )
+    quantization: Literal["none", "int8", "gguf"] = Field(default="none", description="Of a language model's weights.")
     consuming_playbook: RelativePath | None = Field(
         default=None, description="The playbook that asks the model: a file, or a NoETL catalog path."
     )

@@ -22,7 +22,7 @@ from slm_assets.errors import Fault
 MAX_CONFIG_BYTES = 1_000_000
 MAX_FILE_BYTES = 8_000_000
 MAX_DEPTH = 64
-MAX_NODES = 200_000
+MAX_NODES = 50_000
 
 Place = tuple[str | int, ...]
 """Keys and indices from a document's root."""
@@ -36,9 +36,7 @@ class _Loader(CSafeLoader):
 
 
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(
-    _TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")
-)
+_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
 _Loader.add_implicit_resolver(_TAG + "int", re.compile(_INT.pattern + r"\Z"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     _TAG + "float",
@@ -111,9 +109,7 @@ def show(value: Json, limit: int = 60) -> str:
 def read_document(data: bytes, file: str, max_bytes: int = MAX_FILE_BYTES) -> Document:
     """Parse a `.json` file as JSON and any other as YAML. Raises Unreadable with every fault found."""
     if len(data) > max_bytes:
-        raise Unreadable(
-            [Fault(file, "$", "file too large", f"{len(data)} bytes", f"at most {max_bytes} bytes")]
-        )
+        raise Unreadable([Fault(file, "$", "file too large", f"{len(data)} bytes", f"at most {max_bytes} bytes")])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -142,9 +138,7 @@ def _read_json(text: str, file: str) -> Document:
     except (RecursionError, ValueError) as error:
         raise Unreadable([Fault(file, "$", f"not usable JSON: {error}")]) from None
     if repeated:
-        raise Unreadable(
-            [Fault(file, "$", "duplicate key", show(name), cure="keep one") for name in repeated]
-        )
+        raise Unreadable([Fault(file, "$", "duplicate key", show(name), cure="keep one") for name in repeated])
     return Document(file, value)
 
 
@@ -210,9 +204,7 @@ class _Builder:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
                 shown = key.value if isinstance(key, yaml.ScalarNode) else "a collection"
-                self.faults.append(
-                    self._fault(key, place, "a key must be text", found=shown, cure="quote the key")
-                )
+                self.faults.append(self._fault(key, place, "a key must be text", found=shown, cure="quote the key"))
                 continue
             here = (*place, key.value)
             if key.value in found:

@@ -68,7 +68,7 @@ class Domain:
         return self.files[self.path(path)].decode("utf-8-sig")
 
     def document(self, path: str) -> Json:
-        """A referenced YAML or JSON file as a JSON value."""
+        """A referenced YAML or JSON file as a JSON value, parsed once: not to be changed."""
         return self._read(self.path(path)).value
 
     def path(self, written: str) -> str:
@@ -137,8 +137,11 @@ class Domain:
 
     @cached_property
     def _schemas(self) -> Schemas:
+        return Schemas(self._read, self._with_id)
+
+    def _with_id(self, uri: str) -> str | None:
         names = sorted(name for name in self.files if name.endswith(".json"))
-        return Schemas(self._read, lambda uri: first_with_id(map(self._read, names), uri))
+        return first_with_id(map(self._read, names), uri)
 
     def _bundled(self, written: str) -> dict[str, Json]:
         schema, _ = self._schemas.bundle(self.path(written))
@@ -147,7 +150,13 @@ class Domain:
     def _read(self, path: str) -> Document:
         if path not in self.files:
             raise Refused("no such file", found=path)
-        return read_document(self.files[path], path)
+        if path not in self._parsed:
+            self._parsed[path] = read_document(self.files[path], path)
+        return self._parsed[path]
+
+    @cached_property
+    def _parsed(self) -> dict[str, Document]:
+        return {}
 
 
 def data_paths(config: DomainConfig) -> list[tuple[Place, str, str]]:

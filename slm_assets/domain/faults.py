@@ -17,14 +17,33 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def parse(model: type[M], document: Document) -> tuple[M | None, list[Fault]]:
-    """The document as the model, or None and every fault in it."""
+    """The document as the model, or what of it can be read on without its faulty keys, and every fault.
+
+    The model is None where what is required is faulty or missing.
+    """
     try:
         return model.model_validate(document.value), []
     except ValidationError as error:
-        faults = _Collector(model, document)
-        for detail in error.errors(include_url=False, include_context=True):
-            faults.add(detail)
-        return None, faults.list()
+        collector = _Collector(model, document)
+        for detail in error.errors(include_url=False):
+            collector.add(detail)
+    faults = collector.list()
+    for places in (collector.places - set(collector.branches), collector.places):
+        try:
+            return model.model_validate(_without(document.value, places)), faults
+        except ValidationError:
+            continue
+    return None, faults
+
+
+def _without(value: Json, places: set[Place], at: Place = ()) -> Json:
+    """A copy without the keys at some places. List items stay, so that places keep their meaning."""
+    if isinstance(value, dict):
+        kept = {key: child for key, child in value.items() if (*at, key) not in places}
+        return {key: _without(child, places, (*at, key)) for key, child in kept.items()}
+    if isinstance(value, list):
+        return [_without(child, places, (*at, index)) for index, child in enumerate(value)]
+    return value
 
 
 class _Collector:
@@ -33,11 +52,14 @@ class _Collector:
     def __init__(self, model: type[BaseModel], document: Document) -> None:
         self.model = model
         self.document = document
+        self.places: set[Place] = set()
+        self.paths: set[Place] = set()
         self.plain: list[Fault] = []
         self.branches: dict[Place, list[tuple[Place, Fault, str]]] = {}
 
     def add(self, detail: Any) -> None:
         place, union = self._place(detail["loc"])
+        self.places.add(place)
         kind: str = detail["type"]
         expected = str(detail["msg"]).removeprefix("Input should be ")
         if kind == "extra_forbidden":
@@ -46,6 +68,9 @@ class _Collector:
             fault = self.document.fault(place, "missing key", cure=self._about(place))
         elif kind in {"union_tag_invalid", "union_tag_not_found"}:
             fault = self._union_tag(place, detail)
+        elif kind == "path":
+            fault, union = self.document.fault(place, **detail["ctx"]), None
+            self.paths.add(place)
         else:
             found = _found(place, detail.get("input"))
             fault = self.document.fault(place, "wrong value", found=found, expected=expected)
@@ -58,6 +83,8 @@ class _Collector:
         """All faults; of a union, those of the branch that got deepest, else one naming all branches."""
         faults = list(self.plain)
         for union, members in self.branches.items():
+            if union in self.paths:
+                continue
             deeper = [fault for place, fault, _ in members if len(place) > len(union)]
             if deeper:
                 faults.extend(deeper)
@@ -117,7 +144,7 @@ class _Collector:
 
     def _about(self, place: Place) -> str:
         description = keys.description(self.model, place)
-        return f"{place[-1]}: {description}" if description else f"add {place[-1]}"
+        return f"add {place[-1]}: {description}" if description else f"add {place[-1]}"
 
 
 def _found(place: Place, value: Json) -> str:

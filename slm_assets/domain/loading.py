@@ -35,11 +35,11 @@ def load_domain(folder: Path) -> Domain:
     """The domain in a folder. Raises ConfigError with every fault, BadInputError where there is no folder."""
     loader = _Loader(folder)
     domain = loader.load(data=True)
-    found = [*loader.faults, *(check_domain(domain) if domain else [])]
-    faults = [fault for fault in dict.fromkeys(found) if fault.severity == "error"]
+    found = list(dict.fromkeys([*loader.faults, *(check_domain(domain) if domain else [])]))
+    faults = [fault for fault in found if fault.severity == "error"]
     if faults or domain is None:
-        raise ConfigError(domain.name if domain else loader.name, faults)
-    warnings = tuple(fault for fault in dict.fromkeys(found) if fault.severity == "warning")
+        raise ConfigError(loader.name, faults)
+    warnings = tuple(fault for fault in found if fault.severity == "warning")
     return Domain(domain.name, domain.config, domain.files, domain.folder, warnings)
 
 
@@ -88,24 +88,27 @@ class _Loader:
         self.files: dict[str, bytes] = {}
         self.document = Document(CONFIG_NAME, None)
         self._documents: dict[str, Document | None] = {}
-        self._sound: dict[str, bool] = {}
+        self._checked: set[str] = set()
+        self._unsound: set[str] = set()
         self._schemas = Schemas(self._contract, self._with_id)
 
     def load(self, *, data: bool) -> Domain | None:
-        """The domain, or None where a fault was found; `data` says whether the corpus must be there."""
+        """The domain as far as its faults let it be read; `data` says whether the corpus must be there."""
         config = self._config()
         if config is None:
             return None
         self.name = config.name
         for place, written, kind in references(config):
             path = self._referenced(place, written, kind)
-            if path is not None:
+            if path is not None and path not in self._unsound:
+                known = len(self.faults)
                 self._check(path, kind)
+                if len(self.faults) > known:
+                    self._unsound.add(path)
         if data:
             self._check_data(config)
-        if any(fault.severity == "error" for fault in self.faults):
-            return None
-        return Domain(config.name, config, dict(sorted(self.files.items())), self.folder.root)
+        sound = {path: data for path, data in sorted(self.files.items()) if path not in self._unsound}
+        return Domain(config.name, config, sound, self.folder.root)
 
     def _config(self) -> DomainConfig | None:
         try:
@@ -183,11 +186,13 @@ class _Loader:
     def _contract(self, path: str) -> Document:
         """A sound schema file; raises Refused where it is not, with its faults noted."""
         document = self._parsed(self._read(path))
-        if document is not None and path not in self._sound:
+        if document is not None and path not in self._checked:
             faults = check_schema(document)
             self.faults.extend(faults)
-            self._sound[path] = not faults
-        if document is None or not self._sound[path]:
+            self._checked.add(path)
+            if faults:
+                self._unsound.add(path)
+        if document is None or path in self._unsound:
             raise _Noted("not a usable schema", found=path, cure="see the faults of that file")
         return document
 

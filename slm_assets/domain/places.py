@@ -1,7 +1,8 @@
 """Which places an output may have by its contract, and which values may stand there.
 
 A place is an RFC 6901 pointer in which `*` is each item of an array (or each value of a free mapping).
-`$ref` must point into the same document (see `references`). Recursion is followed once.
+`$ref` must point into the same document (see `references`). Recursion is followed once. A branch of a
+union that does not name a place says nothing about it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.domain.references import follow
 
-_BUDGET = 50_000
+_BUDGET = 10_000
 _MAX_DEPTH = 24
 
 
@@ -22,7 +23,8 @@ _MAX_DEPTH = 24
 class Spot:
     """What a contract says about one place.
 
-    `values`: the closed list that may stand there, in the contract's order, or None where it is open;
+    `values`: the closed list of what may stand there besides objects and arrays, in the contract's order,
+    or None where it is open;
     `types`: JSON types named for it, empty for any; `extensible`: it may hold keys that are not named.
     """
 
@@ -163,7 +165,7 @@ def _union(branches: list[Spots]) -> Spots:
             for values in closed:
                 joined.update({canonical.text(value): value for value in values or ()})
             found[path] = Spot(
-                None if None in closed else tuple(joined.values()),
+                None if None in closed else tuple(joined.values()) or None,
                 tuple(dict.fromkeys((*known.types, *spot.types))) if known.types and spot.types else (),
                 known.extensible or spot.extensible,
             )
@@ -171,8 +173,10 @@ def _union(branches: list[Spots]) -> Spots:
 
 
 def _closed(spot: Spot) -> tuple[Json, ...] | None:
-    """A place that can only be null counts as a closed list of one."""
-    return (None,) if spot.values is None and spot.types == ("null",) else spot.values
+    """Scalars of a place, None where it is open: containers hold none, and null alone is a closed list."""
+    if spot.values is None and spot.types and set(spot.types) <= {"object", "array", "null"}:
+        return (None,) if "null" in spot.types else ()
+    return spot.values
 
 
 def _list(value: Json) -> list[Json]:

@@ -89,9 +89,7 @@ def check_document(document: Document, kind: Kind) -> list[Fault]:
         return parse(PromotionGates, document)[1]
     if kind == "vocab":
         expected = "a list of values, or of objects with a name"
-        return (
-            [] if vocabulary_values(value) else [document.fault((), "no vocabulary", show(value), expected)]
-        )
+        return [] if vocabulary_values(value) else [document.fault((), "no vocabulary", show(value), expected)]
     if not isinstance(value, dict):
         return [document.fault((), "wrong value", found=show(value), expected="a mapping")]
     return []

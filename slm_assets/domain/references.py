@@ -106,9 +106,7 @@ class Schemas:
             root["$defs"] = {**root.get("$defs", {}), **{names[file]: body for file, body in bodies.items()}}
         return root, faults
 
-    def _rewritten(
-        self, current: str, root: str, names: dict[str, str], queue: list[str], faults: list[Fault]
-    ) -> Json:
+    def _rewritten(self, current: str, root: str, names: dict[str, str], queue: list[str], faults: list[Fault]) -> Json:
         document = self._file(current).document
         replaced: dict[Place, str | None] = {}
         for place, (reference, base) in self._file(current).references.items():
@@ -150,6 +148,8 @@ class Schemas:
 
     def _resolve(self, current: str, reference: str, base: str) -> tuple[str, str]:
         """(file, pointer) that a reference means; raises Refused."""
+        if base.startswith(LOCAL) and _climbs_out(unquote(base.removeprefix(LOCAL)), reference):
+            raise Refused("leaves the domain's folder", found=show(reference), expected="a file inside of it")
         uri, fragment = urldefrag(urljoin(base, reference))
         home = LOCAL + quote(current)
         file = self._find(current, uri) or self._find(current, urldefrag(urljoin(home, reference))[0])
@@ -197,6 +197,16 @@ class Schemas:
             document = self._read(name)
             self._files[name] = _index(document, LOCAL + quote(name))
         return self._files[name]
+
+
+def _climbs_out(file: str, reference: str) -> bool:
+    """Whether a relative reference has more `..` than the file's folder has parents: URLs ignore those."""
+    depth = file.count("/")
+    for part in [] if "://" in reference else urldefrag(reference)[0].split("/")[:-1]:
+        depth += -1 if part == ".." else part not in {"", "."}
+        if depth < 0:
+            return True
+    return False
 
 
 def _index(document: Document, home: str) -> _File:

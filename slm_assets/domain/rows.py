@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import IO, Any
+from typing import Protocol
 
 from slm_assets.canonical import CHUNK
 from slm_assets.domain.domain import Domain
 from slm_assets.errors import BadInputError
+
+
+class _Reader(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 def eval_rows(domain: Domain) -> int:
@@ -33,14 +37,13 @@ def count(path: Path) -> int:
                 return int(read_metadata(path).num_rows)
             except ArrowException as error:
                 raise OSError(str(error).splitlines()[0]) from None
-        opened: Any = gzip.open(path) if path.name.endswith(".gz") else path.open("rb")
-        with opened as handle:
-            return _lines(handle)
+        with path.open("rb") as plain:
+            return _lines(gzip.GzipFile(fileobj=plain) if path.name.endswith(".gz") else plain)
     except (OSError, EOFError) as error:
         raise BadInputError(f"{path.name} cannot be read: {error}") from None
 
 
-def _lines(handle: IO[bytes]) -> int:
+def _lines(handle: _Reader) -> int:
     total, last = 0, b"\n"
     while chunk := handle.read(CHUNK):
         total += chunk.count(b"\n") - chunk.count(b"\n\n")

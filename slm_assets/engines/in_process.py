@@ -127,9 +127,7 @@ def _cached(registry: Registry, plan: Plan, request: StageRequest) -> StageRecei
     receipt = StageReceipt.model_validate(cell["receipt"])
     if cell["request"] != request.digest:
         changed = sorted(
-            name
-            for name in ("config", "inputs", "params")
-            if getattr(receipt.request, name) != getattr(request, name)
+            name for name in ("config", "inputs", "params") if getattr(receipt.request, name) != getattr(request, name)
         )
         raise BadInputError(
             f"{plan.domain} {plan.version}: {request.stage} was made from other {', '.join(changed)}; "
@@ -160,8 +158,7 @@ def _refuse_other_outputs(registry: Registry, plan: Plan, receipt: StageReceipt)
             raise ArtifactError(
                 f"{plan.domain} {plan.version}: {kind} was registered as {entry['sha256']} and came out "
                 f"as {artifact.sha256} now (code {receipt.code_version})",
-                cure=f"restore the artifact from a backup, or open a new version: "
-                f"`slm run {plan.domain} --new`",
+                cure=f"restore the artifact from a backup, or open a new version: `slm run {plan.domain} --new`",
             )
 
 

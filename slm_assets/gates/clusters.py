@@ -21,6 +21,12 @@ Ints = NDArray[np.int64]
 GRID = 2.0**20
 """Scores are rounded to multiples of 1/GRID: then sums are exact, and equal in any order."""
 
+TRUSTED = 5.0
+"""Groups that must differ before an estimated design effect outweighs the worst case (by simulation)."""
+NOTHING = 1e-9
+DIGITS = 9
+"""Decimals of reported numbers: beyond them machines differ."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
@@ -72,31 +78,55 @@ def select(groups: Groups, mask: NDArray[np.bool_]) -> Groups:
     return group_rows(groups.codes[mask], int(mask.sum()))
 
 
-def design_effect(sums: Floats, squares: Floats, groups: Groups, informed: Floats) -> Floats:
-    """How many times more rows are needed than were they independent; (tests,), at least 1.
+@dataclass(frozen=True, slots=True, eq=False)
+class Clustering:
+    """What the groups say about the variance of a mean; arrays are (tests,).
 
-    The cluster-robust variance of a mean (linearised ratio, times G/(G-1)) over its variance for
-    independent rows; `squares` (tests,) is the sum of squared scores. An estimate from few groups says
-    nothing, and from none it is 0/0: with `informed` (tests,) the number of groups in which anything
-    varied, it starts at the worst case (a group counts as one row) and approaches the estimate.
+    `estimate`: the design effect as estimated, at least 1; `worst`: if rows of a group always agreed;
+    `informed`: number of groups in which anything varied; `freedom`: degrees of freedom of the estimate
+    (infinite for independent rows).
     """
-    rows, count = groups.rows, groups.count
-    if groups.largest_effect <= 1 or count < 2:
-        return np.full(len(sums), max(groups.largest_effect, 1.0))
+
+    estimate: Floats
+    worst: float
+    informed: Floats
+    freedom: Floats
+
+    def effect(self, scale: float = 1.0) -> Floats:
+        """How many times more rows are needed than were they independent, at `scale` times the rows.
+
+        An estimate that rests on few groups says little (and on none, 0/0), so it starts at the worst
+        case and nears the estimate once more than `TRUSTED` groups have something to say.
+        """
+        doubt = 1.0 / (1.0 + (self.informed * scale / TRUSTED) ** 2)
+        return self.estimate + doubt * np.maximum(self.worst - self.estimate, 0.0)
+
+    def quantile(self, confidence: float, scale: float = 1.0) -> Floats:
+        """Student's t quantile, at `scale` times the rows."""
+        from scipy.special import stdtrit
+
+        return np.asarray(stdtrit(np.maximum(self.freedom * scale, 2.0), confidence), dtype=np.float64)
+
+
+def clustering(sums: Floats, squares: Floats, groups: Groups, informed: Floats) -> Clustering:
+    """The design effect of means over groups.
+
+    `squares` (tests,) is the sum of squared scores. The estimate is the cluster-robust variance of the
+    mean (linearised, times G/(G-1)) over its variance for independent rows. The degrees of freedom match
+    the variance of that variance: 2G / (kurtosis - 1) of the group residuals, at most G - 1; one group
+    that dominates leaves two.
+    """
+    rows, count, worst, tests = groups.rows, groups.count, groups.largest_effect, len(sums)
+    if worst <= 1 or count < 2:
+        freedom = np.inf if worst <= 1 else 2.0
+        return Clustering(np.full(tests, max(worst, 1.0)), worst, informed, np.full(tests, freedom))
     mean = sums.sum(axis=1) / rows
-    residuals = sums - mean[:, None] * groups.sizes
-    clustered = (residuals**2).sum(axis=1) * count / (count - 1)
+    residuals = (sums - mean[:, None] * groups.sizes) ** 2
+    clustered = residuals.sum(axis=1)
     independent = squares - rows * mean**2
-    flat = independent <= 1e-12
-    estimate = np.where(flat, groups.largest_effect, clustered / np.where(flat, 1.0, independent))
-    estimate = np.clip(estimate, 1.0, None)
-    doubt = 1.0 / (1.0 + informed)
-    worst = np.maximum(groups.largest_effect, estimate)
-    return estimate + doubt * (worst - estimate)
-
-
-def t_quantile(confidence: float, freedom: float) -> float:
-    """Student's t quantile."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, confidence))
+    flat = (independent <= NOTHING) | (clustered <= NOTHING)
+    ratio = clustered * count / (count - 1) / np.where(flat, 1.0, independent)
+    kurtosis = count * (residuals**2).sum(axis=1) / np.where(flat, 1.0, clustered) ** 2
+    freedom = 2 * count / np.maximum(np.where(flat, 0.0, kurtosis) - 1, NOTHING)
+    estimate = np.where(independent <= NOTHING, worst, np.maximum(ratio, 1.0))
+    return Clustering(estimate, worst, informed, np.clip(freedom, min(2.0, count - 1), count - 1))

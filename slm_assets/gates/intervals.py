@@ -8,7 +8,7 @@ lie. For scores between 0 and 1 both are conservative, as no such score varies m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, log, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slm_assets.gates.clusters import DIGITS, Floats, Groups, design_effect, group_rows, t_quantile
+from slm_assets.gates.clusters import DIGITS, NOTHING, Clustering, Floats, Groups, clustering, group_rows
 
 Keys = Groups | Sequence[str] | NDArray[np.int64] | None
 
@@ -74,34 +74,76 @@ def n_to_certify(target: float, confidence: float = 0.95) -> int | None:
     return max(1, ceil(log(1 - confidence) / log(target) - 1e-9)) if target > 0 else 1
 
 
-def effective_rows(sums: Floats, squares: Floats, groups: Groups) -> Floats:
-    """Rows over design effect, (tests,), from sums per group and sums of squared scores."""
-    missed = (sums < groups.sizes - 1e-9).sum(axis=1)
-    scored = (sums > 1e-9).sum(axis=1)
-    informed = np.minimum(missed, scored).astype(float)
-    return groups.rows / design_effect(sums, squares, groups, informed)
+def mean_clustering(sums: Floats, squares: Floats, groups: Groups) -> Clustering:
+    """Clustering of means of scores in [0, 1]. A group informs where the rarer of hits and misses shows."""
+    missed = (sums < groups.sizes - NOTHING).sum(axis=1)
+    scored = (sums > NOTHING).sum(axis=1)
+    return clustering(sums, squares, groups, np.minimum(missed, scored).astype(np.float64))
 
 
 def mean_bounds(sums: Floats, squares: Floats, groups: Groups, confidence: tuple[float, float]) -> Floats:
     """One-sided lower and upper bounds of many means over the same groups: (2, tests).
 
-    Korn and Graubard's: effective rows, shrunk by the squared ratio of the t to the normal quantile.
+    Korn and Graubard's: effective rows, shrunk by the squared ratio of the normal to the t quantile.
     """
-    effective = effective_rows(sums, squares, groups)
+    known = mean_clustering(sums, squares, groups)
+    effective = groups.rows / known.effect()
     mean = sums.sum(axis=1) / groups.rows
     bounds = []
     for level, p in zip(confidence, (mean, 1 - mean), strict=True):
-        n = effective
-        if groups.largest_effect > 1 and groups.count > 1:
-            n = n * (NormalDist().inv_cdf(level) / t_quantile(level, groups.count - 1)) ** 2
+        n = effective * (NormalDist().inv_cdf(level) / known.quantile(level)) ** 2
         bounds.append(exact_low(p * n, n, level))
     return np.stack([np.minimum(bounds[0], mean), np.maximum(1 - bounds[1], mean)])
+
+
+def turns_to_certify(
+    observed: float,
+    target: float,
+    *,
+    confidence: float = 0.95,
+    power: float = 0.8,
+    known: Clustering | None = None,
+    rows: int = 1,
+) -> int | None:
+    """Rows at which a model that is truly as good as `observed` shows its bound above the target, with
+    this power; None when it is not above the target. `known`: what clustering was seen in `rows` rows."""
+    if observed <= target:
+        return None
+    unlucky, plain = max(NormalDist().inv_cdf(power), 0.0), NormalDist().inv_cdf(confidence)
+
+    def passes(total: int) -> bool:
+        n = total / float(known.effect(total / rows)[0]) if known else float(total)
+        misses = n * (1 - observed) + unlucky * sqrt(n * observed * (1 - observed))
+        misses += 0.5 if observed < 1 else 0.0
+        z = float(known.quantile(confidence, total / rows)[0]) if known else plain
+        n_bound = n * (plain / z) ** 2
+        share = max(1 - misses / n, 0.0)
+        return lower_bound(share * n_bound, n_bound, confidence) >= target
+
+    return smallest(passes)
+
+
+def smallest(passes: Callable[[int], bool]) -> int:
+    """The smallest number of rows that passes, for a test that larger numbers pass too."""
+    high = 8
+    while not passes(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(middle) else (middle, high)
+    return high
 
 
 def _table(scores: ArrayLike, keys: Keys) -> tuple[Floats, Floats, Groups]:
     values = np.asarray(scores, dtype=np.float64)
     groups = group_rows(keys, len(values))
     return groups.sums(values), np.array([(values**2).sum()]), groups
+
+
+def clustering_of(scores: ArrayLike, keys: Keys = None) -> Clustering:
+    """What the groups say about the variance of the mean of these scores."""
+    return mean_clustering(*_table(scores, keys))
 
 
 def certified(
@@ -113,8 +155,9 @@ def certified(
         return Interval(0.0, 0.0, 1.0, 0, 0.0)
     low, high = mean_bounds(sums, squares, groups, (confidence, upper_confidence or confidence))
     mean = float(sums.sum()) / groups.rows
-    n = float(effective_rows(sums, squares, groups)[0])
-    return Interval(*(round(x, DIGITS) for x in (mean, float(low[0]), float(high[0]))), groups.rows, n)
+    n = groups.rows / float(mean_clustering(sums, squares, groups).effect()[0])
+    bounds = round(float(low[0]), DIGITS), round(float(high[0]), DIGITS)
+    return Interval(round(mean, DIGITS), *bounds, groups.rows, n)
 
 
 def proportion(scores: ArrayLike, keys: Keys = None, confidence: float = 0.95) -> Interval:
@@ -122,7 +165,7 @@ def proportion(scores: ArrayLike, keys: Keys = None, confidence: float = 0.95) -
     sums, squares, groups = _table(scores, keys)
     if groups.rows == 0:
         return Interval(0.0, 0.0, 1.0, 0, 0.0)
-    n = float(effective_rows(sums, squares, groups)[0])
+    n = groups.rows / float(mean_clustering(sums, squares, groups).effect()[0])
     mean = float(sums.sum()) / groups.rows
     low, high = wilson(mean * n, n, confidence)
     return Interval(round(mean, DIGITS), round(low, DIGITS), round(high, DIGITS), groups.rows, n)

@@ -75,9 +75,7 @@ def same(left: Json, right: Json) -> bool:
     return bool(left == right)
 
 
-def score(
-    outputs: Sequence[Json], labels: Sequence[Json], pointer: str = "", absent: Json = None
-) -> NDArray[np.bool_]:
+def score(outputs: Sequence[Json], labels: Sequence[Json], pointer: str = "", absent: Json = None) -> NDArray[np.bool_]:
     """Exact match at a place, one per row. "" compares the whole frame. An output None (an engine that
     could not answer) is a miss, wherever the label is not None itself."""
     if len(outputs) != len(labels):
@@ -85,8 +83,7 @@ def score(
     steps = parse_pointer(pointer)
     return np.fromiter(
         (
-            (output is not None or label is None)
-            and same(_walk(output, steps, absent), _walk(label, steps, absent))
+            (output is not None or label is None) and same(_walk(output, steps, absent), _walk(label, steps, absent))
             for output, label in zip(outputs, labels, strict=True)
         ),
         dtype=np.bool_,
@@ -192,9 +189,7 @@ def accuracy_at_coverage(
     return rows
 
 
-def _checked(
-    confidences: ArrayLike, correct: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _checked(confidences: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     sure, right = (np.asarray(x, dtype=np.float64) for x in (confidences, correct))
     if sure.shape != right.shape:
         raise BadInputError(f"{sure.size} confidences, but {right.size} scores")

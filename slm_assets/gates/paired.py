@@ -11,28 +11,28 @@ clustering but is blind where no row differs; the score interval is not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from math import ceil, floor, sqrt
+from math import floor, sqrt
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slm_assets.gates.clusters import Floats, Groups, design_effect, group_rows, t_quantile
+from slm_assets.gates.clusters import DIGITS, Clustering, Floats, Groups, clustering, group_rows
+from slm_assets.gates.intervals import smallest
 
 REPLICATES = 2_000
 POOLED = 1_000
 """More groups than this are pooled at random into this many: the variance estimate stays unbiased."""
-DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class PairedResult:
     """Mean of challenger minus incumbent, and its two one-sided bounds.
 
-    `wins` and `losses` are shares of rows (sums of score gained and lost, over rows); `effect` is the
-    design effect; `n_groups` the number of content groups.
+    `wins` and `losses` are score gained and lost, as shares of the rows; `effect` is the design effect;
+    `n_groups` the number of content groups.
     """
 
     diff: float
@@ -43,6 +43,7 @@ class PairedResult:
     wins: float
     losses: float
     effect: float
+    clustering: Clustering | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +55,7 @@ class Bounds:
     high: Floats
     wins: Floats
     losses: Floats
-    effect: Floats
+    clustering: Clustering
 
 
 @lru_cache(maxsize=2)
@@ -73,12 +74,14 @@ def _pool(sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
         return sums, sizes
     bins = np.empty(count, dtype=np.int64)
     bins[np.random.default_rng(count).permutation(count)] = np.arange(count) % POOLED
-    pooled = np.stack([np.bincount(bins, row, minlength=POOLED) for row in sums])
-    return pooled, np.bincount(bins, sizes, minlength=POOLED)
+    pooled = np.stack([np.bincount(bins, row, minlength=POOLED) for row in sums]).astype(np.float64)
+    return pooled, np.bincount(bins, sizes, minlength=POOLED).astype(np.float64)
 
 
 def bootstrap_bounds(sums: Floats, sizes: Floats, confidence: tuple[float, float], seed: int = 0) -> Floats:
     """Lower and upper one-sided bounds of the mean, by resampling groups: (2, tests)."""
+    from scipy.special import stdtrit
+
     sums, sizes = _pool(sums, sizes)
     count = len(sizes)
     if count < 2:
@@ -87,27 +90,28 @@ def bootstrap_bounds(sums: Floats, sizes: Floats, confidence: tuple[float, float
     means = (weights @ sums.T) / (weights @ sizes)[:, None]
     ranks = []
     for level in confidence:
-        stretched = sqrt(count / (count - 1)) * t_quantile(level, count - 1)
+        stretched = sqrt(count / (count - 1)) * float(stdtrit(count - 1, level))
         ranks.append(max(floor(NormalDist().cdf(-stretched) * (REPLICATES + 1)) - 1, 0))
     low, high = ranks[0], REPLICATES - 1 - ranks[1]
     ordered = np.partition(means, (low, high), axis=0)
     return np.stack([ordered[low], ordered[high]])
 
 
-def tango_low(wins: ArrayLike, losses: ArrayLike, rows: ArrayLike, z: float, *, corrected: bool) -> Floats:
+def tango_low(wins: ArrayLike, losses: ArrayLike, rows: ArrayLike, z: ArrayLike, *, corrected: bool) -> Floats:
     """Tango's lower bound for (wins - losses) / rows, by bisection; arrays broadcast.
 
     `corrected` adds the skewness and continuity corrections, which make it hold one-sidedly where few
     rows differ: 0 of n then gives close to -3.1/n at 95 %, as the exact bound does.
     """
-    b, c, n = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in (wins, losses, rows)))
+    parts = (np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in (wins, losses, rows, z))
+    b, c, n, quantile = np.broadcast_arrays(*parts)
     low, high = np.full(b.shape, -1.0), (b - c) / n
     half = 0.5 if corrected else 0.0
-    third = (z * z - 1) / 6 if corrected else 0.0
+    third = (quantile**2 - 1) / 6 if corrected else np.zeros_like(quantile)
     for _ in range(44):
         delta = (low + high) / 2
         variance, skew = _null_moments(b, c, n, delta)
-        score = b - c - n * delta - half - z * np.sqrt(n * variance) - third * skew
+        score = b - c - n * delta - half - quantile * np.sqrt(n * variance) - third * skew
         excluded = score > 0
         low, high = np.where(excluded, delta, low), np.where(excluded, high, delta)
     return low
@@ -132,8 +136,14 @@ def tango_interval(wins: float, losses: float, rows: float, confidence: float = 
     return float(low[0]), float(high[0])
 
 
-def paired_bounds(gains: Floats, drops: Floats, squares: Floats, groups: Groups,
-                  confidence: tuple[float, float], seed: int = 0) -> Bounds:
+def paired_bounds(
+    gains: Floats,
+    drops: Floats,
+    squares: Floats,
+    groups: Groups,
+    confidence: tuple[float, float],
+    seed: int = 0,
+) -> Bounds:
     """Bounds of many paired differences at once, from sums per group.
 
     `gains` and `drops`, (tests, groups), are the sums of positive and of negative differences (both
@@ -142,25 +152,29 @@ def paired_bounds(gains: Floats, drops: Floats, squares: Floats, groups: Groups,
     """
     rows = groups.rows
     sums = gains - drops
-    informed = ((gains + drops) > 0).sum(axis=1).astype(float)
-    effect = design_effect(sums, squares, groups, informed)
+    informed = ((gains + drops) > 0).sum(axis=1).astype(np.float64)
+    known = clustering(sums, squares, groups, informed)
+    effect = known.effect()
     wins, losses = gains.sum(axis=1), drops.sum(axis=1)
-    effective = rows / effect
-    limits = bootstrap_bounds(sums, groups.sizes, confidence, seed)
-    freedom = max(groups.count - 1, 1)
-    scales = []
-    for level in confidence:
-        z = NormalDist().inv_cdf(level)
-        scales.append(z if groups.largest_effect <= 1 else t_quantile(level, freedom))
-    low = tango_low(wins / effect, losses / effect, effective, scales[0], corrected=True)
-    high = -tango_low(losses / effect, wins / effect, effective, scales[1], corrected=True)
+    b, c, n = wins / effect, losses / effect, rows / effect
+    resampled = bootstrap_bounds(sums, groups.sizes, confidence, seed)
+    low = tango_low(b, c, n, known.quantile(confidence[0]), corrected=True)
+    high = -tango_low(c, b, n, known.quantile(confidence[1]), corrected=True)
     diff = (wins - losses) / rows
-    return Bounds(diff, np.minimum(np.minimum(low, limits[0]), diff), np.maximum(np.maximum(high, limits[1]), diff),
-                  wins / rows, losses / rows, effect)
+    low = np.minimum(np.minimum(low, resampled[0]), diff)
+    high = np.maximum(np.maximum(high, resampled[1]), diff)
+    return Bounds(diff, low, high, wins / rows, losses / rows, known)
 
 
-def paired(challenger: ArrayLike, incumbent: ArrayLike, groups: Groups | Sequence[str] | NDArray[np.int64] | None = None,
-           confidence: float = 0.95, *, upper_confidence: float | None = None, seed: int = 0) -> PairedResult:
+def paired(
+    challenger: ArrayLike,
+    incumbent: ArrayLike,
+    groups: Groups | Sequence[str] | NDArray[np.int64] | None = None,
+    confidence: float = 0.95,
+    *,
+    upper_confidence: float | None = None,
+    seed: int = 0,
+) -> PairedResult:
     """Challenger minus incumbent on the same rows; scores in [0, 1], one per row.
 
     The bounds are one-sided, the lower at `confidence`, the upper at `upper_confidence` (default: the
@@ -173,37 +187,43 @@ def paired(challenger: ArrayLike, incumbent: ArrayLike, groups: Groups | Sequenc
         return PairedResult(0.0, -1.0, 1.0, 0, 0, 0.0, 0.0, 1.0)
     known = group_rows(groups, rows)
     levels = (confidence, upper_confidence or confidence)
-    result = paired_bounds(known.sums(np.maximum(difference, 0)), known.sums(np.maximum(-difference, 0)),
-                           np.array([(difference**2).sum()]), known, levels, seed)
-    parts = [result.diff, result.low, result.high, result.wins, result.losses, result.effect]
+    result = paired_bounds(
+        known.sums(np.maximum(difference, 0)),
+        known.sums(np.maximum(-difference, 0)),
+        np.array([(difference**2).sum()]),
+        known,
+        levels,
+        seed,
+    )
+    parts = [result.diff, result.low, result.high, result.wins, result.losses, result.clustering.effect()]
     diff, low, high, wins, losses, effect = (round(float(part[0]), DIGITS) for part in parts)
-    return PairedResult(diff, low, high, rows, known.count, wins, losses, effect)
+    return PairedResult(diff, low, high, rows, known.count, wins, losses, effect, result.clustering)
 
 
-def turns_needed(discordance: float, margin: float, *, confidence: float = 0.95, power: float = 0.8,
-                 effect: float = 1.0, group_size: float = 1.0) -> int:
+def turns_needed(
+    discordance: float,
+    margin: float,
+    *,
+    confidence: float = 0.95,
+    power: float = 0.8,
+    known: Clustering | None = None,
+    rows: int = 1,
+) -> int:
     """Rows at which an EQUAL challenger passes the margin test with this power.
 
-    `discordance`: share of rows on which the two differ; `effect`: design effect; `group_size`: rows a
-    group, for the t quantile of few groups. The smallest n at which the corrected score bound, taken at
-    a difference that is unlucky by the power's quantile, still lies above -margin.
+    `discordance`: share of rows on which the two differ; `known`: what clustering was seen in `rows` rows
+    (None: independent rows). The smallest n at which the corrected score bound, taken at a difference
+    that is unlucky by the power's quantile, still lies above -margin.
     """
-    unlucky = NormalDist().inv_cdf(power)
+    unlucky = max(NormalDist().inv_cdf(power), 0.0)
+    plain = NormalDist().inv_cdf(confidence)
 
-    def passes(rows: int) -> bool:
-        n = rows / effect
-        level = max(rows / group_size - 1, 1)
-        z = t_quantile(confidence, level) if group_size > 1 else NormalDist().inv_cdf(confidence)
-        spread = max(unlucky, 0.0) * sqrt(discordance * n)
-        even = discordance * n / 2
+    def passes(total: int) -> bool:
+        effect = float(known.effect(total / rows)[0]) if known else 1.0
+        z = float(known.quantile(confidence, total / rows)[0]) if known else plain
+        n = total / effect
+        even, spread = discordance * n / 2, unlucky * sqrt(discordance * n)
         b, c = max(even - spread / 2, 0.0), even + spread / 2
         return bool(tango_low(b, c, n, z, corrected=True)[0] > -margin)
 
-    high = max(ceil(effect), 8)
-    while not passes(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if passes(middle) else (middle, high)
-    return high
+    return smallest(passes)

@@ -21,15 +21,11 @@ AVAILABLE: tuple[Recipe, ...] = ("linear",)
 
 
 class TrainedModel(Predictor, Protocol):
-    """A predictor that can be kept. `report`: what training found, as flat JSON."""
+    """A predictor fresh from training. `report`: what training found, as flat JSON."""
 
     @property
     def report(self) -> dict[str, Any]:
         """Counts, accuracies, uncovered leaves."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint's files; equal models give equal bytes."""
         ...
 
 
@@ -57,7 +53,7 @@ def train(
         schema,
         validation=validation,
         groups=groups,
-        settings=linear.LinearSettings.from_hyperparams(hyperparams),
+        settings=linear.from_hyperparams(hyperparams),
         seed=seed,
         progress=progress,
     )
@@ -65,12 +61,13 @@ def train(
 
 def save(folder: Path, recipe: Recipe, models: dict[str, TrainedModel]) -> None:
     """Write the checkpoint of all roles."""
+    from slm_assets.models import linear
+
     for role, model in models.items():
         (folder / role).mkdir(parents=True)
-        model.save(folder / role)
-    canonical.write_json(
-        folder / CHECKPOINT, {"format": FORMAT, "recipe": recipe, "roles": sorted(models)}
-    )
+        assert isinstance(model, linear.LinearModel)
+        linear.save(model, folder / role)
+    canonical.write_json(folder / CHECKPOINT, {"format": FORMAT, "recipe": recipe, "roles": sorted(models)})
 
 
 def load(folder: Path, role: str, schema: dict[str, Any]) -> Predictor:

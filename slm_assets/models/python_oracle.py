@@ -126,9 +126,7 @@ class PythonOracle:
             reply = {"fatal": str(error)}
         if "fatal" in reply:
             self.close()
-            raise BadInputError(
-                f"oracle {self.name} cannot be loaded: {reply['fatal']}", cure="mend the file"
-            )
+            raise BadInputError(f"oracle {self.name} cannot be loaded: {reply['fatal']}", cure="mend the file")
         return child
 
     def _exchange(self, child: subprocess.Popen[bytes], line: bytes, seconds: float) -> dict[str, Json]:

@@ -1,6 +1,6 @@
 """The declarative oracle: patterns, lexicons and CEL expressions, read from YAML. No code is run.
 
-A rules file has these parts, in the order in which they are evaluated for an input:
+A rules file has these parts; a name is computed when a rule first needs it:
 
     paths:     {name: {path: /a/b, default: ""}}      a plain variable; the default stands for absence
     lexicons:  {name: {path: /text, entries: {alias: value}, take: all}}
@@ -30,7 +30,7 @@ from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import ConfigError, Fault
 from slm_assets.models.base import Prediction
-from slm_assets.models.rules_compile import STRING, Compiler
+from slm_assets.models.rules_compile import STRING, Compiler, Program
 from slm_assets.models.rules_text import RulesError, at_pointer
 
 MAX_VALUE_BYTES = 1_000_000
@@ -81,6 +81,29 @@ def emitted_literals(doc: Json) -> set[str]:
     return found
 
 
+class _Scope(dict[str, Json]):
+    """The names of a document for one input; each is computed when it is first asked for, then kept."""
+
+    def __init__(self, program: Program, value: Json) -> None:
+        super().__init__(input=value)
+        self._program, self._value = program, value
+
+    def __missing__(self, name: str) -> Json:
+        program = self._program
+        if name in program.paths:
+            steps, default = program.paths[name]
+            found = at_pointer(self._value, steps)
+            result = default if found is None else found
+        elif name in program.lexicons:
+            result = program.lexicons[name].find(self._value)
+        elif name in program.patterns:
+            result = program.patterns[name].find(self._value)
+        else:
+            result = _bounded(program.lets[name](self), f"$.let.{name}")
+        self[name] = result
+        return result
+
+
 class RulesOracle:
     """A predictor made of a rules document. Raises ConfigError with every fault of the document."""
 
@@ -93,25 +116,14 @@ class RulesOracle:
     def answer(self, value: Json) -> Answer:
         """The output of the first rule that matches, or None and the reason."""
         program = self._program
-        scope: dict[str, Json] = {"input": value}
+        scope = _Scope(program, value)
         try:
-            for name, steps, default in program.paths:
-                found = at_pointer(value, steps)
-                scope[name] = default if found is None else found
-            for name, lexicon in program.lexicons.items():
-                scope[name] = lexicon.find(value)
-            for name, pattern in program.patterns.items():
-                scope[name] = pattern.find(value)
-            for name, template in program.lets:
-                scope[name] = _bounded(template(scope), f"$.let.{name}")
             for name, when, template in program.rules:
                 matched = when(scope)
                 if matched is True:
                     return Answer(_bounded(template(scope), f"rule {name}"))
                 if matched is not False:
-                    raise RulesError(
-                        when.place, "condition is no boolean", repr(matched)[:80], "true or false"
-                    )
+                    raise RulesError(when.place, "condition is no boolean", repr(matched)[:80], "true or false")
             if program.default is not None:
                 return Answer(_bounded(program.default(scope), "$.default"))
         except RulesError as error:

@@ -30,9 +30,7 @@ _SECTIONS = ("paths", "lexicons", "patterns", "let", "rules", "default")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _LOOP = re.compile(r"\.(?:map|filter|all|exists|exists_one)\(\s*(\w+)\s*,")
-_FUNCTIONS = frozenset(
-    ["size", "contains", "startsWith", "endsWith", "matches", "int", "double", "string", "bool"]
-)
+_FUNCTIONS = frozenset(["size", "contains", "startsWith", "endsWith", "matches", "int", "double", "string", "bool"])
 
 
 class Expression:
@@ -43,14 +41,10 @@ class Expression:
 
         self.source, self.place = source, place
         if len(source) > MAX_EXPRESSION:
-            raise RulesError(
-                place, "expression too long", f"{len(source)} characters", f"<= {MAX_EXPRESSION}"
-            )
+            raise RulesError(place, "expression too long", f"{len(source)} characters", f"<= {MAX_EXPRESSION}")
         bare = STRING.sub("''", source)
         if _loop_depth(bare) > MAX_NESTED_LOOPS:
-            raise RulesError(
-                place, "loops nested too deep", source, f"<= {MAX_NESTED_LOOPS} inside each other"
-            )
+            raise RulesError(place, "loops nested too deep", source, f"<= {MAX_NESTED_LOOPS} inside each other")
         self.plain = source.strip() if _NAME.fullmatch(source.strip()) else ""
         if self.plain in ("true", "false", "null"):
             self.plain = ""
@@ -123,12 +117,12 @@ def _compile_template(node: Json, place: str, found: list[Expression], depth: in
 
 @dataclass
 class Program:
-    """The compiled parts, each in evaluation order."""
+    """The compiled parts; rules in the order of the file."""
 
-    paths: list[tuple[str, tuple[str, ...], Json]] = field(default_factory=list)
+    paths: dict[str, tuple[tuple[str, ...], Json]] = field(default_factory=dict)
     lexicons: dict[str, Lexicon] = field(default_factory=dict)
     patterns: dict[str, Pattern] = field(default_factory=dict)
-    lets: list[tuple[str, Template]] = field(default_factory=list)
+    lets: dict[str, Template] = field(default_factory=dict)
     rules: list[tuple[str, Expression, Template]] = field(default_factory=list)
     default: Template | None = None
 
@@ -172,9 +166,7 @@ class Compiler:
         except RulesError as error:
             self._fault(error.place, error.message, error.found, error.expected)
 
-    def _named(
-        self, doc: Mapping[str, Json], part: str, *, mapping: bool = True
-    ) -> Iterator[tuple[str, Any]]:
+    def _named(self, doc: Mapping[str, Json], part: str, *, mapping: bool = True) -> Iterator[tuple[str, Any]]:
         section = doc.get(part) or {}
         if not isinstance(section, dict):
             self._fault(f"$.{part}", "not a mapping", type(section).__name__, "name: …")
@@ -207,7 +199,7 @@ class Compiler:
         place = f"$.paths.{name}"
         self._keys(spec, place, {"path", "default"}, {"path"})
         steps = parse_pointer(str(spec.get("path", "")), f"{place}.path")
-        self.program.paths.append((name, steps, spec.get("default")))
+        self.program.paths[name] = (steps, spec.get("default"))
 
     def _lexicon(self, name: str, spec: Mapping[str, Json]) -> None:
         place = f"$.lexicons.{name}"
@@ -222,7 +214,7 @@ class Compiler:
     def _let(self, name: str, node: Json) -> None:
         place = f"$.let.{name}"
         template = self._template(f"={node}" if isinstance(node, str) else node, place)
-        self.program.lets.append((name, template))
+        self.program.lets[name] = template
 
     def _default(self, node: Json) -> None:
         self.program.default = self._template(node, "$.default")

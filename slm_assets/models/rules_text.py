@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from slm_assets.canonical import Json
@@ -48,9 +50,15 @@ def at_pointer(value: Json, steps: tuple[str, ...]) -> Json:
     return value
 
 
+@lru_cache(maxsize=4)
 def fold(text: str) -> str:
     """Lower case in the compatibility form, so that full-width or styled letters compare equal."""
     return unicodedata.normalize("NFKC", text).casefold()
+
+
+@lru_cache(maxsize=4)
+def _words(folded: str) -> tuple[str, ...]:
+    return tuple(_TOKEN.findall(folded))
 
 
 def _text_at(value: Json, steps: tuple[str, ...]) -> str:
@@ -84,12 +92,12 @@ class Lexicon:
 
     def find_in(self, text: str) -> list[Json]:
         """The values of the aliases in a text: whole words, longest first, none overlapping."""
-        words = _TOKEN.findall(fold(text))
+        words = _words(fold(text))
         found: list[Json] = []
         position = 0
         while position < len(words) and len(found) < MAX_MATCHES:
             for alias, value in self.by_word.get(words[position], ()):
-                if tuple(words[position : position + len(alias)]) == alias:
+                if words[position : position + len(alias)] == alias:
                     found.append(value)
                     position += len(alias)
                     break
@@ -108,7 +116,7 @@ def compile_lexicon(spec: Mapping[str, Json], place: str) -> Lexicon:
     by_word: dict[str, list[tuple[tuple[str, ...], Json]]] = {}
     seen: set[tuple[str, ...]] = set()
     for alias, value in entries.items():
-        words = tuple(_TOKEN.findall(fold(str(alias))))
+        words = _words(fold(str(alias)))
         if not words:
             raise RulesError(f"{place}.entries", "an alias without a word", repr(alias), "words")
         if words in seen:
@@ -130,21 +138,26 @@ class Pattern:
     regex: Any
     folded: bool
     groups: tuple[str, ...]
+    first_only: bool
     cast: Callable[[str], Json]
     take: Callable[[list[Json]], Json]
 
     def find(self, value: Json) -> Json:
-        """What the pattern captures, in text order."""
+        """What the pattern captures, in text order; nothing where there is no text."""
         text = _text_at(value, self.steps)
-        found: list[Json] = []
-        for match in self.regex.finditer(fold(text) if self.folded else text):
-            if len(found) == MAX_MATCHES:
-                break
-            if self.groups:
-                found.append({name: self._read(match.group(name)) for name in self.groups})
-            else:
-                found.append(self._read(match.group(1 if self.regex.groups else 0)))
-        return self.take(found)
+        if not text:
+            return self.take([])
+        folded = fold(text) if self.folded else text
+        if self.first_only:
+            match = self.regex.search(folded)
+            return None if match is None else self._captured(match)
+        matches = islice(self.regex.finditer(folded), MAX_MATCHES)
+        return self.take([self._captured(match) for match in matches])
+
+    def _captured(self, match: Any) -> Json:
+        if self.groups:
+            return {name: self._read(match.group(name)) for name in self.groups}
+        return self._read(match.group(1 if self.regex.groups else 0))
 
     def _read(self, text: str | None) -> Json:
         return None if text is None else self.cast(text)
@@ -169,9 +182,7 @@ def compile_pattern(spec: Mapping[str, Json], place: str, lexicons: Mapping[str,
         regex = re2.compile(source, options)
     except re2.error as error:
         detail = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        raise RulesError(
-            f"{place}.regex", f"not an RE2 pattern: {detail}", str(spec["regex"])[:200]
-        ) from error
+        raise RulesError(f"{place}.regex", f"not an RE2 pattern: {detail}", str(spec["regex"])[:200]) from error
     groups = tuple(sorted(regex.groupindex, key=regex.groupindex.__getitem__))
     if not groups and regex.groups > 1:
         raise RulesError(f"{place}.regex", "several groups without names", source[:200], "(?P<name>…)")
@@ -179,7 +190,8 @@ def compile_pattern(spec: Mapping[str, Json], place: str, lexicons: Mapping[str,
     if not isinstance(folded, bool):
         raise RulesError(f"{place}.fold", "not a boolean", repr(folded), "true or false")
     steps = parse_pointer(str(spec.get("path", "")), f"{place}.path")
-    return Pattern(steps, regex, folded, groups, _cast(spec, place, lexicons), _taker(spec, place))
+    taker, first_only = _taker(spec, place), spec.get("take") == "first"
+    return Pattern(steps, regex, folded, groups, first_only, _cast(spec, place, lexicons), taker)
 
 
 def _cast(spec: Mapping[str, Json], place: str, lexicons: Mapping[str, Lexicon]) -> Callable[[str], Json]:

@@ -115,18 +115,14 @@ class Registry:
 
     # Plans ---------------------------------------------------------------------------------------
 
-    def open_plan(
-        self, domain: str, *, number: int | None, actor: str, make: Callable[[int], dict[str, Any]]
-    ) -> Plan:
+    def open_plan(self, domain: str, *, number: int | None, actor: str, make: Callable[[int], dict[str, Any]]) -> Plan:
         """Mint a version and write its plan. `make(number)` gives the plan's columns.
 
         A given number must be free and not below one that exists. Returns the plan.
         """
 
         def work(connection: Connection) -> Plan:
-            last = connection.scalar(
-                select(func.max(t.plans.c.number)).where(*self._is(t.plans, domain=domain))
-            )
+            last = connection.scalar(select(func.max(t.plans.c.number)).where(*self._is(t.plans, domain=domain)))
             minted = (last or 0) + 1 if number is None else number
             if last is not None and minted <= last:
                 raise BadInputError(
@@ -159,9 +155,7 @@ class Registry:
 
     def cell(self, domain: str, number: int, stage: str) -> Row | None:
         """The last result of a stage of a version: request digest, status, receipt, run id, engine."""
-        return self._first(
-            select(t.cells).where(*self._is(t.cells, domain=domain, number=number, stage=stage))
-        )
+        return self._first(select(t.cells).where(*self._is(t.cells, domain=domain, number=number, stage=stage)))
 
     def cells(self, domain: str, number: int | None = None) -> list[Row]:
         """The cells of a domain, or of one of its versions."""
@@ -267,8 +261,7 @@ class Registry:
         """Role → its flag. A role that was never promoted has none: its oracle answers."""
         rows = self._all(select(t.flags).where(*self._is(t.flags, domain=domain)))
         return {
-            r["role"]: Flag(r["role"], r["engine"], r["number"], r["release"], r["since"], r["event"])
-            for r in rows
+            r["role"]: Flag(r["role"], r["engine"], r["number"], r["release"], r["since"], r["event"]) for r in rows
         }
 
     def flip(self, domain: str, flips: Iterable[Flip], *, action: str, actor: str, reason: str) -> list[Flag]:
@@ -280,9 +273,7 @@ class Registry:
 
         return self._write(work)
 
-    def _flip_one(
-        self, connection: Connection, domain: str, flip: Flip, action: str, actor: str, reason: str
-    ) -> Flag:
+    def _flip_one(self, connection: Connection, domain: str, flip: Flip, action: str, actor: str, reason: str) -> Flag:
         keys = {"domain": domain, "role": flip.role}
         row = connection.execute(select(t.flags).where(*self._is(t.flags, **keys))).mappings().first()
         current = row["event"] if row else 0

@@ -37,9 +37,7 @@ def approve(
     package = registry.cell(domain, number, "package")
     packaged = package is not None and package["status"] == "succeeded"
     release = package["receipt"]["outputs"]["release"]["sha256"] if package and packaged else None
-    registry.approve(
-        domain, number, wanted, evidence=evidence, release=release, actor=actor, reason=reason
-    )
+    registry.approve(domain, number, wanted, evidence=evidence, release=release, actor=actor, reason=reason)
     return {
         "domain": domain, "version": version, "roles": wanted, "by": actor, "evidence": evidence,
         "release": release, "reason": reason,

@@ -1,10 +1,10 @@
 """The release bundle: all that is needed to answer, in one folder, refused when a byte differs.
 
-    manifest.json   format, domain, version, roles, sources, answers, files: {path: sha256}
-    model_card.md   what it is, from what, how well
-    probes.jsonl    {"turn", "outputs"}: turns and the answers it must give
-    config/         contracts, prompts, vocabulary, oracle, policies: the resolved config
-    model/          the checkpoint
+manifest.json   format, domain, version, roles, sources, answers, files: {path: sha256}
+model_card.md   what it is, from what, how well
+probes.jsonl    {"turn", "outputs"}: turns and the answers it must give
+config/         contracts, prompts, vocabulary, oracle, policies: the resolved config
+model/          the checkpoint
 """
 
 from __future__ import annotations

@@ -19,7 +19,17 @@ from slm_assets.models.chain import Chain
 
 TIMEOUT_S = 600
 _HEAVY = ("sklearn", "pandas", "dagster", "daft", "torch")
-_KEPT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "SYSTEMROOT")
+_KEPT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "HOME",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "SYSTEMROOT",
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,7 @@ class CleanAnswers:
 
 def load_engines(domain: Domain, checkpoint: Path) -> dict[str, Predictor]:
     """Every role of a checkpoint, ready to answer."""
-    return {
-        role.id: ladder.load(checkpoint, role.id, domain.output_schema(role.id))
-        for role in domain.config.roles
-    }
+    return {role.id: ladder.load(checkpoint, role.id, domain.output_schema(role.id)) for role in domain.config.roles}
 
 
 def answers_in_clean_process(config: Path, checkpoint: Path, turns: Path, scratch: Path) -> CleanAnswers:
@@ -73,9 +80,7 @@ def _child(config: Path, checkpoint: Path, turns: Path, out: Path, note: Path) -
     engines = load_engines(domain, checkpoint)
     load_seconds = time.perf_counter() - started
     roles = domain.config.roles
-    chain = Chain(
-        roles, list(canonical.read_jsonl(turns)), {r.id: {"model": engines[r.id]} for r in roles}
-    )
+    chain = Chain(roles, list(canonical.read_jsonl(turns)), {r.id: {"model": engines[r.id]} for r in roles})
     answers = {role.id: chain.answers(role.id, {r.id: "model" for r in roles}) for role in roles}
     columns = [[p.output for p in answers[role.id]] for role in roles]
     names = [role.id for role in roles]

@@ -132,9 +132,7 @@ class _Split:
     verdicts: list[Verdict]
 
 
-def _split(
-    ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: str, fraction: float
-) -> _Split:
+def _split(ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: str, fraction: float) -> _Split:
     config = ctx.domain.config
     near = config.data.near_duplicates
     always_eval = _always_eval(corpus)
@@ -157,9 +155,7 @@ def _split(
         result = assign(corpus, kept, group, always_eval, config.data.split, parent, contract)
         if parent is None:
             result.epoch = int(ctx.request.params.get("epoch", 1))
-    notes["groups"] = {
-        name: len(np.unique(result.group[result.split == number])) for number, name in NAMES.items()
-    }
+    notes["groups"] = {name: len(np.unique(result.group[result.split == number])) for number, name in NAMES.items()}
     ctx.progress(0.65, "looking for leakage")
     if fixed:
         leakage, verdict = _overlap(corpus, units, result, near.threshold)

@@ -96,9 +96,7 @@ def _approved(ctx: StageContext, plan: Plan, roles: list[str]) -> None:
     auto = ctx.domain.config.improvement.auto_promote
     approved = approved_roles(ctx.registry, plan)
     waiting = [
-        role
-        for role in roles
-        if role not in approved and not (role in plan.incumbents if auto is None else auto)
+        role for role in roles if role not in approved and not (role in plan.incumbents if auto is None else auto)
     ]
     if waiting:
         raise DeferredError(

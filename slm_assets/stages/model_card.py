@@ -59,7 +59,10 @@ def metric_table(metrics: list[dict[str, Any]]) -> list[str]:
 
 def gate_table(gates: list[dict[str, Any]]) -> list[str]:
     """One line per gate and role."""
-    lines = ["| gate | role | verdict | value | interval | threshold | n | why |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| gate | role | verdict | value | interval | threshold | n | why |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for g in gates:
         interval = "" if g["low"] is None else f"[{_short(g['low'])}, {_short(g['high'])}]"
         lines.append(

@@ -91,9 +91,7 @@ def open_version(
     return registry.open_plan(domain.name, number=number, actor=actor, make=make)
 
 
-def newest_match(
-    registry: Registry, domain: str, frozen: tuple[str, str], params: dict[str, Any]
-) -> Plan | None:
+def newest_match(registry: Registry, domain: str, frozen: tuple[str, str], params: dict[str, Any]) -> Plan | None:
     """The newest version if it was opened with this config, these rows and these parameters."""
     plans = registry.plans(domain)
     wanted = (*frozen, {**DEFAULT_PARAMS, **params})
@@ -202,9 +200,7 @@ def _parent(registry: Registry, domain: str, incumbents: dict[str, dict[str, Any
     return {"number": number, "dataset": output_of(registry, plan, "dataset"), "epoch": epoch}
 
 
-def _best(
-    registry: Registry, domain: Domain, incumbents: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
+def _best(registry: Registry, domain: Domain, incumbents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Per role the best version ever promoted and not rolled back from, where it is not the incumbent."""
     best: dict[str, dict[str, Any]] = {}
     for role, incumbent in incumbents.items():

@@ -18,7 +18,12 @@ from slm_assets.stages.switch import deployed_engine, flips, previous_engine, re
 
 
 def rollback_request(
-    registry: Registry, domain: str, *, roles: list[str] | None = None, to: str | None = None, reason: str = ""
+    registry: Registry,
+    domain: str,
+    *,
+    roles: list[str] | None = None,
+    to: str | None = None,
+    reason: str = "",
 ) -> StageRequest:
     """The request that rolls back `roles` (default: every role that ever had a flag) to what served
     before, or to `to`: "v2" or "oracle". BadInputError where there is nothing to roll back."""

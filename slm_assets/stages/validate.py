@@ -24,9 +24,13 @@ def validate_domain(home: Home, name: str) -> list[Fault]:
     if recipe not in AVAILABLE:
         faults.add(
             Fault(
-                "slm.config.yaml", "$.slm_domain.model.recipe", "this release cannot train the recipe",
-                found=recipe, expected=" or ".join(AVAILABLE), severity="warning",
-            )  # fmt: skip
+                "slm.config.yaml",
+                "$.slm_domain.model.recipe",
+                "this release cannot train the recipe",
+                found=recipe,
+                expected=" or ".join(AVAILABLE),
+                severity="warning",
+            )
         )
     return sorted(faults)
 

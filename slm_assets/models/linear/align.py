@@ -222,7 +222,9 @@ def _clash(items: Sequence[Occurrence]) -> bool:
     return False
 
 
-def _choose(tagger: Tagger, docs: Sequence[Document], items: Sequence[tuple[int, Occurrence]]) -> list[tuple[int, Place]]:
+def _choose(
+    tagger: Tagger, docs: Sequence[Document], items: Sequence[tuple[int, Occurrence]]
+) -> list[tuple[int, Place]]:
     scores = [tagger.scores(document) for document in docs]
     ranked = [
         (float(scores[d][i, 1 + 2 * k] - scores[d][i, 0]), n, k, (d, i, j))

@@ -124,7 +124,7 @@ class Featurizer:
         char_df: Counter[str] = Counter()
         grams: dict[str, list[str]] = {}
         for row in rows:
-            path_df.update(row.names)
+            path_df.update(list(row.names))
             words: set[str] = set()
             for _, _, text in row.texts:
                 words.update(self._word_grams(_words(text)))
@@ -140,7 +140,11 @@ class Featurizer:
         blocks = [(path_df, self.settings.path_weight), (word_df, self.settings.word_weight)]
         blocks.append((char_df, self.settings.char_weight))
         kept = [_frequent(df, least, self.settings.max_features) if weight else [] for df, weight in blocks]
-        idf = [log((1 + len(rows)) / (1 + df[name])) + 1 for (df, _), names in zip(blocks, kept, strict=True) for name in names]
+        idf = [
+            log((1 + len(rows)) / (1 + df[name])) + 1
+            for (df, _), names in zip(blocks, kept, strict=True)
+            for name in names
+        ]
         self.restore(kept, np.asarray(idf, np.float32))
 
     def restore(self, vocabulary: Sequence[Sequence[str]], idf: NDArray[np.float32]) -> None:
@@ -214,11 +218,7 @@ class Featurizer:
 
     def _char_grams(self, word: str) -> list[str]:
         padded = f" {word[:40]} "
-        return [
-            padded[i : i + n]
-            for n in range(2, self.settings.char_ngrams + 1)
-            for i in range(len(padded) - n + 1)
-        ]
+        return [padded[i : i + n] for n in range(2, self.settings.char_ngrams + 1) for i in range(len(padded) - n + 1)]
 
 
 def _words(text: str) -> list[str]:

@@ -24,23 +24,25 @@ _MAX_CONSTANTS: Final = 50
 @dataclass
 class Fill:
     """Sources of one hole. `start`: first column of its classifier (one column a source), −1 for a list
-    that is tried in order. `trust`: share of the training rows that the list fills right."""
+    that is tried in order. `trust`: share of the training rows that the list fills right. `resort`:
+    canonical JSON of the most frequent value, taken where no source yields any."""
 
     sources: list[Source]
     start: int = -1
     trust: float = 1.0
+    resort: str = "null"
     rows: list[int] = field(default_factory=list)
     truth: list[int] = field(default_factory=list)
 
     def to_json(self) -> Json:
         """What a checkpoint keeps."""
-        return [[source.to_json() for source in self.sources], self.start, self.trust]
+        return [[source.to_json() for source in self.sources], self.start, self.trust, self.resort]
 
     @classmethod
     def from_json(cls, value: Json) -> Fill:
         """The inverse of `to_json`."""
-        sources, start, trust = value
-        return cls([Source.from_json(source) for source in sources], start, trust)
+        sources, start, trust, resort = value
+        return cls([Source.from_json(source) for source in sources], start, trust, resort)
 
 
 def learn_fill(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
 from slm_assets.models.linear.align import Occurrence, align
-from slm_assets.models.linear.paths import ABSENT, Path, general, get, walk
+from slm_assets.models.linear.paths import ABSENT, Path, general, get, text_of, walk
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.sources import (
     Codes,
@@ -23,12 +23,14 @@ from slm_assets.models.linear.sources import (
     apply_map,
     columns,
     learn_map,
+    learn_table,
     rank,
 )
 from slm_assets.models.linear.spans import Document, Label
 
 OPEN: Final = 0.95
 OPEN_TEXT: Final = 0.8
+MANY: Final = 50
 SHORTLIST: Final = 24
 TEXT: Final = Source("text")
 
@@ -62,6 +64,7 @@ class Corpus:
     inputs: Sequence[Json]
     outputs: Sequence[Json]
     docs: list[list[Document]]
+    text_names: frozenset[str]
     contract: Contract
     interner: Interner
     base: Path = ()
@@ -225,8 +228,13 @@ class _Search:
         choices = self.corpus.contract.choices(place.paths[0])
         if not container and choices is not None and choices <= 8:
             return
-        hole = self._hole(name, place, lookup=not container)
-        listed = choices is not None or (distinct <= 50 and len(texts) >= 5 * distinct)
+        listed = choices is not None or (distinct <= MANY and len(texts) >= 5 * distinct)
+        hole = self._hole(
+            name,
+            place,
+            lookup=not container and (choices is None or choices > MANY),
+            tables=not container and not listed,
+        )
         if hole.unexplained <= 1 - (OPEN_TEXT if hole.found else OPEN):
             if not (hole.label and hole.label.table and listed and len(hole.label.table) > 6 * distinct):
                 self._open(hole, len(texts))
@@ -236,7 +244,11 @@ class _Search:
         elif not listed:
             self._open(hole, len(texts))
         elif choices is None and texts[0][0] in "-0123456789":
-            self._report(name, hole.unexplained * len(texts), "number that no source yields; only values seen in training are answered")
+            self._report(
+                name,
+                hole.unexplained * len(texts),
+                "number that no source yields; only values seen in training are answered",
+            )
 
     def _descend(self, name: str, place: Occurrences, distinct: int) -> None:
         known = set(self.holes)
@@ -245,10 +257,13 @@ class _Search:
             self.visit(child)
         added = [self.holes[n] for n in self.holes if n not in known]
         by_memory = any(h.label is not None and h.label.table for h in added)
-        if not (by_memory or len(self.uncovered) > reported or not added) or distinct > len(place.rows) // 2:
+        values = [self.corpus.interner.value(code) for code in sorted(set(place.codes))]
+        alike = len({tuple(sorted(v)) for v in values if isinstance(v, dict)}) == 1 and all(values)
+        if not (by_memory or len(self.uncovered) > reported) or not alike or distinct > len(place.rows) // 2:
             return
-        whole = self._hole(name, place, lookup=True)
-        if whole.label is not None and whole.label.table and whole.unexplained <= 1 - OPEN_TEXT:
+        whole = self._hole(name, place, lookup=True, tables=True)
+        worst = max((h.unexplained for h in added), default=1.0)
+        if whole.unexplained <= min(1 - OPEN_TEXT, worst + 0.05):
             for hole in added:
                 del self.holes[hole.name]
             del self.uncovered[reported:]
@@ -264,16 +279,21 @@ class _Search:
         if share > 0:
             self.uncovered.append({"path": name, "share_of_rows": share, "reason": reason})
 
-    def _hole(self, name: str, place: Occurrences, *, lookup: bool) -> Hole:
+    def _hole(self, name: str, place: Occurrences, *, lookup: bool, tables: bool) -> Hole:
         corpus = self.corpus
         rows, codes = np.asarray(place.rows), np.asarray(place.codes, np.int32)
-        tables = corpus.columns_for(corpus.top_key(place.paths[0]))
-        candidates = shortlist(rows, codes, tables)
+        known = corpus.columns_for(corpus.top_key(place.paths[0]))
+        candidates = shortlist(rows, codes, known)
         covered, _ = cover(rows, codes, candidates)
         if not covered.all() and corpus.interner.texts[codes[0]][0] == "[":
-            maps = self._maps(place, tables[0])
+            maps = self._maps(place, known[0])
             if maps:
-                candidates = shortlist(rows, codes, [*tables, maps])
+                candidates = shortlist(rows, codes, [*known, maps])
+                covered, _ = cover(rows, codes, candidates)
+        if tables and covered.mean() < 0.995:
+            learned = self._tables(rows, codes, known)
+            if learned:
+                candidates = shortlist(rows, codes, [*known, learned])
                 covered, _ = cover(rows, codes, candidates)
         label: Label | None = None
         found: list[Occurrence] = []
@@ -291,6 +311,31 @@ class _Search:
                 label, found, aligned = None, [], set()
         unexplained = 1 - (int(covered.sum()) + len(found)) / len(rows)
         return Hole(name, candidates, label, found, max(0.0, unexplained), aligned)
+
+    def _tables(
+        self, rows: NDArray[np.int64], codes: Codes, known: Sequence[dict[Source, Codes]]
+    ) -> dict[Source, Codes]:
+        """Table sources: from each scalar that foretells the value in the rows that have it."""
+        texts = self.corpus.interner.texts
+        made: list[tuple[float, Any, Source, Codes]] = []
+        for columns_ in known:
+            for source, column in columns_.items():
+                if source.part or source.cast or general(source.path) in self.corpus.text_names:
+                    continue
+                keys = column[rows]
+                if len(np.unique(keys)) < 2 or texts[keys.max()][0] in "{[":
+                    continue
+                foretold, table = learn_table(keys, codes)
+                if not table:
+                    continue
+                content = {texts[k]: self.corpus.interner.value(v) for k, v in table.items()}
+                lookup = np.full(len(texts) + 1, -1, np.int32)
+                lookup[list(table)] = list(table.values())
+                kind = "table" if source.kind == "in" else "otable"
+                learned = Source(kind, source.path, extra=text_of(content) or "{}")
+                made.append((-foretold, rank(learned), learned, lookup[column]))
+        made.sort(key=lambda item: item[:2])
+        return {learned: column for _, _, learned, column in made[:4]}
 
     def _maps(self, place: Occurrences, given: dict[Source, Codes]) -> dict[Source, Codes]:
         """Map sources for an array: one per input array whose items its items are made of."""

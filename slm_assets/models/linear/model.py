@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from math import exp, log
 from typing import Any, Final
@@ -18,12 +18,13 @@ from slm_assets.models.linear.features import Featurizer, Parts
 from slm_assets.models.linear.fills import Fill
 from slm_assets.models.linear.paths import ABSENT, Path, get, pointer
 from slm_assets.models.linear.schema import Contract
-from slm_assets.models.linear.shapes import PRESENT, Unit
+from slm_assets.models.linear.shapes import PRESENT, Unit, read_shape
 from slm_assets.models.linear.sources import Source, resolve
 from slm_assets.models.linear.spans import Document, Found, Tagger, documents, in_order
 
 _TRIES: Final = 24
 _ALTERNATIVES: Final = 4
+_LAST_RESORT: Final = 0.02
 
 Weights = NDArray[np.float32]
 
@@ -59,6 +60,7 @@ class Structure:
     fills: dict[tuple[int, int], list[Fill]]
     fallback: bytes
     fallback_valid: bool
+    shape_keys: list[str]
     calibration: float = 1.0
 
 
@@ -128,6 +130,11 @@ class LinearModel:
         self.report = report
         self._labels = {label.name: k for k, label in enumerate(tagger.labels)} if tagger else {}
 
+    @property
+    def shape_index(self) -> dict[str, int]:
+        """Shape key → index of its template."""
+        return {key: k for k, key in enumerate(self.structure.shape_keys)}
+
     def predict(self, value: Json) -> Prediction:
         """Answer one input: any JSON value, also one unlike the training rows."""
         parts = self.features.parts(value)
@@ -145,11 +152,14 @@ class LinearModel:
             except (TypeError, ValueError):
                 out.append(self.predict(value))
                 continue
-            if key not in known:
+            again = known.get(key)
+            if again is None:
                 if len(known) > 10_000:
                     known.clear()
-                known[key] = self.predict(value)
-            out.append(known[key])
+                known[key] = again = self.predict(value)
+                out.append(again)
+            else:
+                out.append(replace(again, output=_own(again.output)))
         return out
 
     def _decode(self, turn: _Turn) -> Prediction:
@@ -175,16 +185,13 @@ class LinearModel:
                     if step not in seen:
                         seen.add(step)
                         order += 1
-                        cost = -made.logp + options[at] - options[at + 1]
-                        heappush(queue, (cost + (0 if made.complete else 20.0), order, step))
+                        heappush(queue, (options[at] - options[at + 1] - made.logp, order, step))
         fallback = self.structure
         return Prediction(orjson.loads(fallback.fallback), 0.0, fallback.fallback_valid)
 
     def _answer(self, output: Json, made: _Made) -> Prediction:
         confidence = round(min(1.0, max(0.0, exp(made.logp * self.structure.calibration))), 6)
-        spans = tuple(
-            Span(pointer(path), pointer(found.path), found.start, found.end) for path, found in made.spans
-        )
+        spans = tuple(Span(pointer(path), pointer(found.path), found.start, found.end) for path, found in made.spans)
         return Prediction(output, confidence, True, spans)
 
     def _rank_factor(self, factor: Factor, scores: Weights) -> list[tuple[float, int]]:
@@ -197,7 +204,7 @@ class LinearModel:
         shifted = own - own[best]
         total = log(float(np.add.reduce(np.exp(shifted))))
         if total < 1e-4:
-            top = [best, *(k for k in np.argsort(-own, kind="stable")[: _ALTERNATIVES].tolist() if k != best)]
+            top = [best, *(k for k in np.argsort(-own, kind="stable")[:_ALTERNATIVES].tolist() if k != best)]
         else:
             top = np.argsort(-own, kind="stable")[:_ALTERNATIVES].tolist()
         return [(float(shifted[k]) - total, k) for k in top]
@@ -283,7 +290,7 @@ class LinearModel:
             value = resolve(source, turn.value, decoded)
             if value is not ABSENT:
                 out.append(_Filled(value, chance))
-        return out[:8]
+        return [*out[:8], _Filled(orjson.loads(fill.resort), _LAST_RESORT)]
 
     def _read(
         self, turn: _Turn, source: Source, path: Path, decoded: Json, chance: float, *, must: bool
@@ -298,8 +305,7 @@ class LinearModel:
             k = int(path[at])
             found = [items[k]] if k < len(items) else []
         return [
-            _Filled(item.value, chance / (1 + exp(-max(-30.0, min(30.0, 2 * item.score)))), item)
-            for item in found[:4]
+            _Filled(item.value, chance / (1 + exp(-max(-30.0, min(30.0, 2 * item.score)))), item) for item in found[:4]
         ]
 
 
@@ -330,11 +336,9 @@ def _own(output: Json) -> Any:
         return ABSENT
 
 
-def template(tree: Json, holes: Sequence[Path]) -> Template:
-    """The template of a shape with a value."""
-    return Template(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS), list(holes))
-
-
-def absence(key: str) -> Template:
-    """The template of a class without a value: nothing, or an item that is present."""
-    return Template(None, [], member=key == PRESENT)
+def template(key: str) -> Template:
+    """The template of a shape key."""
+    shape = read_shape(key)
+    if shape is None:
+        return Template(None, [], member=key == PRESENT)
+    return Template(orjson.dumps(shape.tree, option=orjson.OPT_SORT_KEYS), list(shape.holes))

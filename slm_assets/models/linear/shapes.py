@@ -92,10 +92,10 @@ def _tree(value: Json, start: Path, below: Path, holes: set[str], layout: Layout
     return value
 
 
-def unit_rows(unit: Unit, corpus: Corpus) -> list[tuple[int, Any]]:
-    """(row, value) of the training rows in which the unit is decided; the value may be ABSENT."""
+def unit_rows(unit: Unit, outputs: Sequence[Json]) -> list[tuple[int, Any]]:
+    """(row, value) of the rows in which the unit is decided; the value may be ABSENT."""
     out: list[tuple[int, Any]] = []
-    for row, output in enumerate(corpus.outputs):
+    for row, output in enumerate(outputs):
         if unit.member:
             array = get(output, unit.path)
             if isinstance(array, list):
@@ -113,14 +113,14 @@ def unit_rows(unit: Unit, corpus: Corpus) -> list[tuple[int, Any]]:
     return out
 
 
-def unit_keys(unit: Unit, corpus: Corpus, holes: set[str], layout: Layout) -> dict[int, str]:
+def unit_keys(unit: Unit, outputs: Sequence[Json], holes: set[str], layout: Layout) -> dict[int, str]:
     """Row → class key of the unit, in the rows in which it is decided."""
     if unit.member:
         return {
             row: PRESENT if unit.member in {canonical.text(item) for item in array} else ABSENT_SHAPE
-            for row, array in unit_rows(unit, corpus)
+            for row, array in unit_rows(unit, outputs)
         }
-    return {row: shape_key(value, unit.path, holes, layout) for row, value in unit_rows(unit, corpus)}
+    return {row: shape_key(value, unit.path, holes, layout) for row, value in unit_rows(unit, outputs)}
 
 
 def plan(corpus: Corpus, holes: set[str], *, max_shapes: int) -> tuple[Layout, list[dict[int, str]]]:
@@ -141,14 +141,16 @@ def plan(corpus: Corpus, holes: set[str], *, max_shapes: int) -> tuple[Layout, l
             names: list[str] = corpus.keys
             if len(unit.path) < len(corpus.base):
                 names = [str(corpus.base[len(unit.path)])]
-            keys[index] = unit_keys(unit, corpus, holes, layout)
+            keys[index] = unit_keys(unit, corpus.outputs, holes, layout)
             for name in names:
                 add(Unit((*unit.path, name), index))
             return
-        classes = unit_keys(unit, corpus, holes, layout)
+        classes = unit_keys(unit, corpus.outputs, holes, layout)
         for child in _split(unit, index, classes, corpus, layout, max_shapes) if not unit.member else []:
             add(child)
-        keys[index] = unit_keys(unit, corpus, holes, layout) if unit.path in layout.cuts | layout.sets else classes
+        keys[index] = (
+            unit_keys(unit, corpus.outputs, holes, layout) if unit.path in layout.cuts | layout.sets else classes
+        )
 
     add(Unit(()))
     layout.factors = _merge(layout, keys)
@@ -164,7 +166,7 @@ def _split(
     rare = sum(n for n in counts.values() if n < rare_below)
     if len(counts) <= 2 or len(unit.path) > MAX_DEPTH or (len(counts) <= max_shapes and rare <= 0.05 * len(classes)):
         return []
-    values = [value for _, value in unit_rows(unit, corpus)]
+    values = [value for _, value in unit_rows(unit, corpus.outputs)]
     objects = [v for v in values if isinstance(v, dict)]
     arrays = [v for v in values if isinstance(v, list)]
     if objects and not arrays:

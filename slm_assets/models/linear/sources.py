@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -30,11 +31,12 @@ _FLOAT = re.compile(r"-?\d{1,15}\.\d{1,9}")
 @dataclass(frozen=True, slots=True, order=True)
 class Source:
     """One way. `kind`: in (the input), out (the output decoded so far), map (each item of an input array),
-    text (a span; `path` is empty, the tagger knows where), const.
+    table and otable (a learned table from a scalar of the input, or of the output so far), text (a span;
+    `path` is empty, the tagger knows where), const.
 
     `part` of a string: "<separator><side>" with side a (before the first), b (after the first), c (before
     the last), d (after the last); `cast`: int, float, str, lower, upper; `extra`: canonical JSON of a
-    constant or of a map's template.
+    constant, of a map's template, or of a table {canonical key: value}.
     """
 
     kind: str
@@ -58,14 +60,22 @@ def resolve(source: Source, value: Json, decoded: Json) -> Any:
     """What the source yields on an input and the output decoded so far, or ABSENT. Not for kind text."""
     if source.kind == "const":
         return orjson.loads(source.extra)
-    found = get(decoded if source.kind == "out" else value, source.path)
+    found = get(decoded if source.kind[0] == "o" else value, source.path)
     if found is ABSENT:
         return ABSENT
+    if source.kind in ("table", "otable"):
+        known = _read_table(source.extra).get(text_of(found), ABSENT)
+        return ABSENT if known is ABSENT else orjson.loads(known)
     if source.kind == "map":
         return apply_map(orjson.loads(source.extra), found)
     if source.part:
         found = take_part(found, source.part)
     return apply_cast(found, source.cast) if source.cast else found
+
+
+@lru_cache(4096)
+def _read_table(extra: str) -> dict[str | None, bytes]:
+    return {key: orjson.dumps(value) for key, value in orjson.loads(extra).items()}
 
 
 def take_part(value: Any, part: str) -> Any:
@@ -120,7 +130,12 @@ def _mapped(template: Json, item: Json) -> Any:
 
 def learn_map(pairs: Sequence[tuple[list[Json], list[Json]]]) -> Json | None:
     """The template that turns each input array into its output array in the first pairs, or None."""
-    items = [(a, b) for source, target in pairs[:40] if len(source) == len(target) for a, b in zip(source, target, strict=True)][:200]
+    items = [
+        (a, b)
+        for source, target in pairs[:40]
+        if len(source) == len(target)
+        for a, b in zip(source, target, strict=True)
+    ][:200]
     if not items:
         return None
     if not all(isinstance(b, dict) for _, b in items):
@@ -149,6 +164,25 @@ def _rule(items: Sequence[tuple[Json, Json]]) -> str | None:
         if key and all(isinstance(a, dict) and key in a and text_of(a[key]) == text_of(b) for a, b in items):
             return str(key)
     return None
+
+
+def learn_table(keys: Codes, values: Codes) -> tuple[float, dict[int, int]]:
+    """The table from codes to codes (−1: no key) that the rows follow, and the share of rows that the other
+    rows alone foretell. Empty where it does not carry over: under 60 % foretold, a key with several values
+    in more than 3 % of the rows, or one constant."""
+    have = keys >= 0
+    total = int(have.sum())
+    pairs, counts = np.unique(np.stack([keys[have], values[have]]), axis=1, return_counts=True)
+    best: dict[int, tuple[int, int]] = {}
+    for (key, value), n in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        if n > best.get(key, (0, 0))[0]:
+            best[key] = (n, value)
+    foretold = sum(n for n, _ in best.values() if n > 1)
+    followed = sum(n for n, _ in best.values())
+    table = {key: value for key, (_, value) in best.items()}
+    if foretold < 0.6 * total or followed < 0.97 * total or len(set(table.values())) < 2:
+        return 0.0, {}
+    return foretold / len(keys), table
 
 
 class Interner:
@@ -216,7 +250,9 @@ def columns(kind: str, values: Sequence[Json], interner: Interner, prefix: Path 
                     rows.append(i)
                     codes.append(code)
     least = max(1, len(values) // 500)
-    kept = sorted((s for s, (rows, _) in found.items() if len(rows) >= least), key=lambda s: (-len(found[s][0]), _order(s)))
+    kept = sorted(
+        (s for s, (rows, _) in found.items() if len(rows) >= least), key=lambda s: (-len(found[s][0]), _order(s))
+    )
     out: dict[Source, Codes] = {}
     for source in kept[:_MAX_COLUMNS]:
         column = np.full(len(values), -1, np.int32)
@@ -228,7 +264,17 @@ def columns(kind: str, values: Sequence[Json], interner: Interner, prefix: Path 
 def _order(source: Source) -> tuple[Any, ...]:
     """Simplest first: whole before part, no cast before cast, short paths, then by name."""
     path = tuple(str(step) for step in source.path)
-    return (source.kind != "out", bool(source.part), bool(source.cast), len(path), path, source.part, source.cast, source.extra)
+    return (
+        source.kind not in ("out", "otable"),
+        source.kind.endswith("table"),
+        bool(source.part),
+        bool(source.cast),
+        len(path),
+        path,
+        source.part,
+        source.cast,
+        source.extra,
+    )
 
 
 def rank(source: Source) -> tuple[Any, ...]:

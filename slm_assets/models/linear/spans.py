@@ -71,9 +71,7 @@ def outline(word: str) -> str:
 def token_features(document: Document, gazetteer: Sequence[frozenset[str]]) -> list[list[str]]:
     """Names of the features of each token: itself, its form, its neighbours, and known aliases."""
     lows = [_DIGIT.sub("0", t.low) for t in document.tokens]
-    known = [
-        "".join(str(k) for k, words in enumerate(gazetteer) if t.low in words) for t in document.tokens
-    ]
+    known = ["".join(str(k) for k, words in enumerate(gazetteer) if t.low in words) for t in document.tokens]
     size = len(lows)
     padded = ["<<", "<", *lows, ">", ">>"]
     out = []
@@ -128,7 +126,9 @@ class Tagger:
         summed: NDArray[np.float32] = np.add.reduceat(taken, starts, axis=0)
         return summed
 
-    def find(self, docs: Sequence[Document], scores: Sequence[NDArray[np.float32]], label: int, most: int) -> list[Found]:
+    def find(
+        self, docs: Sequence[Document], scores: Sequence[NDArray[np.float32]], label: int, most: int
+    ) -> list[Found]:
         """Up to `most` values for a label, the best first; they may overlap."""
         spec = self.labels[label]
         spans = _ranked(docs, scores, label, spec.longest)

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One good row on its way into the corpus; `facts` are what the manifest counts it under."""
 
     id: str
@@ -96,7 +95,7 @@ RECORD = np.dtype(
 """What is held of one row. Hashes are 64 bits of blake2b; `labels` is 0 where a row has none."""
 
 _PACK = struct.Struct("<8Q4I")
-_INPUT, _LABELS, _SOURCE = (RECORD.names.index(name) for name in ("input", "labels", "source"))
+_INPUT, _LABELS, _SOURCE = 0, 1, 11
 
 
 @dataclass
@@ -131,7 +130,7 @@ class Corpus:
             texts.structure,
             texts.unit,
             *self.rows.add(_tail(row)),
-            *self.texts.add(texts.text.encode()),
+            *self.texts.add(texts.text),
             texts.words,
             texts.chars,
             facts.setdefault(row.facts, len(facts)),
@@ -139,7 +138,10 @@ class Corpus:
         )
         index = self.ids.setdefault(row.id, len(self.ids))
         start = index * _PACK.size
-        self.records[start : start + _PACK.size] = record
+        if start == len(self.records):
+            self.records += record
+        else:
+            self.records[start : start + _PACK.size] = record
         for key in row.parts.keys:
             self.key_row.append(index)
             self.key_hash.append(key)
@@ -183,22 +185,27 @@ class Corpus:
 
     def hashes(self, name: str) -> Hashes:
         """A column of hashes, shape (rows,)."""
-        return self.columns[name]
+        return np.asarray(self.columns[name], dtype=np.uint64)
 
     def ints(self, name: str) -> Ints:
         """A column of numbers, shape (rows,)."""
-        return self.columns[name].astype(np.int64)
+        return np.asarray(self.columns[name], dtype=np.int64)
 
     def keys(self) -> tuple[Ints, Hashes]:
         """Group values: the row of each and its hash, both of shape (values,)."""
         rows = np.frombuffer(self.key_row, dtype=np.uint64).astype(np.int64)
         return rows, np.frombuffer(self.key_hash, dtype=np.uint64)
 
-    def texts_at(self, rows: Ints) -> Iterator[str]:
-        """The normalised texts of some rows."""
-        starts, ends = self.columns["text_start"][rows].tolist(), self.columns["text_end"][rows].tolist()
-        for start, end in zip(starts, ends, strict=True):
-            yield self.texts.get(start, end).decode()
+    def text(self, row: int) -> bytes:
+        """The words of a row, joined by spaces, in UTF-8."""
+        return self.texts.get(int(self.columns["text_start"][row]), int(self.columns["text_end"][row]))
+
+    def texts_at(self, rows: Ints) -> tuple[bytes, Ints]:
+        """The texts of some rows, joined, and their offsets, shape (rows + 1,)."""
+        starts, ends = self.columns["text_start"][rows], self.columns["text_end"][rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(ends - starts, out=offsets[1:])
+        return b"".join(map(self.texts.get, starts.tolist(), ends.tolist())), offsets
 
     def lines(self, rows: list[int], groups: Hashes) -> Iterator[bytes]:
         """The canonical JSON of some rows in a split file; `groups` has the shape (all rows,)."""

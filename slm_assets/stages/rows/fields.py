@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
@@ -24,8 +23,7 @@ class RowError(ValueError):
         super().__init__(f"{message} at {path}" if path else message)
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """A row of the corpus, taken apart. `keys` are hashes of its group values."""
 
     id: str | None
@@ -66,16 +64,20 @@ def values_at(value: Json, path: Sequence[str]) -> list[Json]:
     return [value]
 
 
-@dataclass(frozen=True, slots=True)
 class _Place:
-    pointer: str
-    path: Steps
+    """A pointer into rows, which are objects."""
 
-    def get(self, row: Json) -> list[Json]:
-        if len(self.path) == 1 and isinstance(row, dict) and self.path[0] in row:
-            return [row[self.path[0]]]
-        found = values_at(row, self.path)
-        return [found] if "*" in self.path and found else found
+    def __init__(self, pointer: str) -> None:
+        self.pointer = pointer
+        self._path = steps(pointer)
+        self._key = self._path[0] if len(self._path) == 1 else None
+
+    def get(self, row: dict[str, Json]) -> list[Json]:
+        """What is there, as a list of one; empty when nothing is."""
+        if self._key in row:
+            return [row[self._key]]
+        found = values_at(row, self._path)
+        return [found] if "*" in self._path and found else found
 
 
 class RowShape:
@@ -126,22 +128,22 @@ class RowShape:
         return str(found[0])
 
     def _groups(self, row: Json) -> tuple[int, ...]:
-        return tuple(
-            hash64(prefix + canonical.dumps(value))
-            for prefix, path in self._keys
-            for value in values_at(row, path)
-            if value is not None
-        )
+        found = []
+        for prefix, path in self._keys:
+            for value in values_at(row, path):
+                if value is not None:
+                    found.append(hash64(prefix + canonical.dumps(value)))
+        return tuple(found)
 
 
 def _place(pointer: str | None) -> _Place | None:
-    return None if pointer is None else _Place(pointer, steps(pointer))
+    return None if pointer is None else _Place(pointer)
 
 
 def _places(template: Any) -> Any:
     """A template with its pointers parsed: a string that starts with "/" (or a bare "") is a pointer."""
     if isinstance(template, str):
-        return _Place(template, steps(template))
+        return _Place(template)
     if isinstance(template, dict):
         return {key: _inner(value) for key, value in template.items()}
     return template
@@ -149,7 +151,7 @@ def _places(template: Any) -> Any:
 
 def _inner(template: Any) -> Any:
     if isinstance(template, str) and template.startswith("/"):
-        return _Place(template, steps(template))
+        return _Place(template)
     if isinstance(template, dict):
         return {key: _inner(value) for key, value in template.items()}
     if isinstance(template, list):

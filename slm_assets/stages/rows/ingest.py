@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import orjson
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
+from slm_assets.domain.config import Vocabulary
 from slm_assets.domain.contracts import Validator, enum_paths
 from slm_assets.errors import BadInputError
 from slm_assets.stages.rows.corpus import Corpus, Row, content_id
 from slm_assets.stages.rows.fields import Parts, RowError, RowShape, hash64, steps, values_at
 from slm_assets.stages.rows.reading import Line, SourceFile, quarantined, read_rows, source_files
 
-MAX_REMEMBERED = 200_000
+MAX_REMEMBERED = 20_000
 Progress = Callable[[float, str], None]
 
 
@@ -43,22 +44,33 @@ class _Labels:
     data: bytes
     hash: int
     facts: tuple[str, ...]
-    error: str = ""
+    error: str
+    rows: dict[tuple[str, str, tuple[str, ...]], tuple[str, ...]]
+    """Facts of whole rows with this label, by source, label source and slices."""
 
 
 class Contracts:
-    """The contracts of a domain, as far as rows of the corpus must meet them."""
+    """The contracts of a domain, as far as rows of the corpus must meet them.
+
+    `values`: role → place → the closed list of values there, of the vocabulary or of the contract.
+    """
 
     def __init__(self, domain: Any) -> None:
         config = domain.config
         self.inputs: dict[str, Validator] = {}
         self.outputs: dict[str, Validator] = {}
-        self.enums: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        self.values: dict[str, dict[str, list[Json]]] = {}
+        self._enums: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
         for role in config.roles:
             schema = domain.output_schema(role.id)
             self.outputs[role.id] = Validator(schema)
-            paths = sorted(enum_paths(schema))
-            self.enums[role.id] = [(f"{role.id}:{path}", steps(path)) for path in paths]
+            declared = {
+                entry.path: domain.vocabulary(name)
+                for name, entry in config.vocab.items()
+                if isinstance(entry, Vocabulary) and entry.role == role.id
+            }
+            self.values[role.id] = dict(sorted({**enum_paths(schema), **declared}.items()))
+            self._enums[role.id] = [(f"{role.id}:{path}", steps(path)) for path in self.values[role.id]]
             reads_turn = domain.input_schema(role.id) if not role.reads else None
             if reads_turn is not None:
                 self.inputs[role.id] = Validator(reads_turn)
@@ -79,9 +91,10 @@ class Contracts:
         if known is None:
             error = next(self._violations(labels), "")
             number = hash64(data) if labels else 0
-            known = _Labels(data, number, () if error else tuple(self._facts(labels)), error)
-            if len(self._labels) < MAX_REMEMBERED:
-                self._labels[data] = known
+            known = _Labels(data, number, () if error else tuple(self._facts(labels)), error, {})
+            if len(self._labels) >= MAX_REMEMBERED:
+                self._labels.clear()
+            self._labels[data] = known
         return known
 
     def holds(self, role: str, label: Json) -> bool:
@@ -97,7 +110,7 @@ class Contracts:
     def _facts(self, labels: dict[str, Json]) -> Iterator[str]:
         for role in sorted(labels):
             yield f"role\0{role}"
-            for name, path in self.enums[role]:
+            for name, path in self._enums[role]:
                 seen = {
                     value if isinstance(value, str) else canonical.text(value)
                     for value in values_at(labels[role], path)
@@ -136,9 +149,7 @@ class Reader:
         for row in canonical.read_jsonl(file):
             self.tally.read += 1
             given = {role: label for role, label in row["labels"].items() if role in self.contracts.outputs}
-            kept = {
-                role: label for role, label in given.items() if not self.contracts.labels({role: label}).error
-            }
+            kept = {role: label for role, label in given.items() if not self.contracts.labels({role: label}).error}
             self.tally.unlabelled_frozen += len(kept) < len(given)
             parts = Parts(row["id"], row["input"], kept, row["label_source"] if kept else "", ())
             try:
@@ -181,8 +192,7 @@ class Reader:
             )
         if not len(self.corpus):
             raise BadInputError(
-                f"the corpus of {self.domain.name} is empty: found {self.tally.read} rows, "
-                "expected at least one",
+                f"the corpus of {self.domain.name} is empty: found {self.tally.read} rows, expected at least one",
                 cure="put .jsonl, .jsonl.gz or .parquet files where data.seed_corpus points",
             )
 
@@ -214,13 +224,11 @@ class Reader:
         same = corpus.same(index, row)
         if index in corpus.frozen:
             if not corpus.same_input(index, row):
-                return (
-                    f"id {row.id} is in the frozen eval set with another input: give the changed row a new id"
-                )
+                return f"id {row.id} is in the frozen eval set with another input: give the changed row a new id"
             self.tally.relabelled += not same
-            corpus.put(replace(row, group=corpus.frozen[index]))
+            corpus.put(row._replace(group=corpus.frozen[index]))
         elif self.fixed and (corpus.source_of(index) != row.source or (same and not given_id)):
-            corpus.put(replace(row, id=self._free_id(row.id)))
+            corpus.put(row._replace(id=self._free_id(row.id)))
         elif same:
             self.tally.repeated += 1
         else:
@@ -238,9 +246,13 @@ class Reader:
         if self.contracts.slices:
             row = {"id": name, "input": parts.input, "labels": parts.labels, "source": source}
             slices = self.contracts.slices_of(row)
-        facts = (f"source\0{source}", *(f"slice\0{part}" for part in slices), *checked.facts)
-        if parts.label_source:
-            facts = (f"label_source\0{parts.label_source}", *facts)
+        kind = (source, parts.label_source, slices)
+        facts = checked.rows.get(kind)
+        if facts is None:
+            label_source = [f"label_source\0{parts.label_source}"] if parts.label_source else []
+            in_slices = [f"slice\0{part}" for part in slices]
+            facts = (f"source\0{source}", *label_source, *in_slices, *checked.facts)
+            checked.rows[kind] = facts
         data = canonical.dumps(parts.input)
         return Row(name, parts, source, slices, facts, data, checked.data, checked.hash, group)
 

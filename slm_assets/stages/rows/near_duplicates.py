@@ -55,17 +55,22 @@ def signatures(corpus: Corpus, units: Ints, rows: Ints, seed: int) -> Signatures
     os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
     import daft
+    import pyarrow as pa
     from daft.functions import minhash
 
     result = np.empty((len(units), NUM_HASHES), dtype=np.uint32)
     done = 0
     for part in batches(units, BATCH):
-        frame = daft.from_pydict({"text": list(corpus.texts_at(rows[part]))})
-        words = minhash(
-            frame["text"], num_hashes=NUM_HASHES, ngram_size=1, seed=seed, hash_function="xxhash"
-        ).alias("hashes")
-        column = frame.select(words).to_arrow().column("hashes").combine_chunks()
-        result[done : done + len(part)] = column.flatten().to_numpy().reshape(len(part), NUM_HASHES)
+        # By buffers in and out: Arrow's conversions of lists and arrays would import pandas first.
+        data, offsets = corpus.texts_at(rows[part])
+        column = pa.LargeStringArray.from_buffers(len(part), pa.py_buffer(offsets), pa.py_buffer(data))
+        frame = daft.from_arrow(pa.Table.from_arrays([column], names=["text"]))
+        hashes = minhash(frame["text"], num_hashes=NUM_HASHES, ngram_size=1, seed=seed, hash_function="xxhash").alias(
+            "hashes"
+        )
+        found = frame.select(hashes).to_arrow().column("hashes").combine_chunks().flatten()
+        values = np.frombuffer(found.buffers()[1], dtype=np.uint32)[found.offset :][: len(found)]
+        result[done : done + len(part)] = values.reshape(len(part), NUM_HASHES)
         done += len(part)
     return result
 
@@ -99,7 +104,7 @@ class Similarity:
         # Four standard deviations of 64 trials: a pair at the threshold is not filtered away.
         slack = 4 * np.sqrt(max(threshold * (1 - threshold), 0.04) / NUM_HASHES)
         self._agreement = int(np.floor((threshold - slack) * NUM_HASHES))
-        self._words: dict[int, frozenset[str]] = {}
+        self._words: dict[int, frozenset[bytes]] = {}
 
     def likely(self, hashes: Signatures, left: Ints, right: Ints) -> Mask:
         """Which pairs of signature rows agree often enough to be compared."""
@@ -118,14 +123,13 @@ class Similarity:
         shared = len(first & second)
         return shared >= self._threshold * (smaller + larger - shared)
 
-    def words(self, unit: int) -> frozenset[str]:
+    def words(self, unit: int) -> frozenset[bytes]:
         """The distinct words of a unit."""
         found = self._words.get(unit)
         if found is None:
             if len(self._words) >= BATCH:
                 self._words.clear()
-            (text,) = self._corpus.texts_at(self._units.row[unit : unit + 1])
-            found = frozenset(text.split(" "))
+            found = frozenset(self._corpus.text(int(self._units.row[unit])).split(b" "))
             self._words[unit] = found
         return found
 
@@ -151,9 +155,7 @@ def components(corpus: Corpus, units: Units, threshold: float, seed: int) -> Int
         edges.append(left[likely] * len(long) + right[likely])
     pairs = np.unique(np.concatenate(edges))
     left, right = long[pairs // len(long)], long[pairs % len(long)]
-    near = np.fromiter(
-        (similarity.near(int(a), int(b)) for a, b in zip(left, right, strict=True)), np.bool_, len(left)
-    )
+    near = np.fromiter((similarity.near(int(a), int(b)) for a, b in zip(left, right, strict=True)), np.bool_, len(left))
     links = (np.ones(int(near.sum()), dtype=np.int8), (left[near], right[near]))
     _, found = connected_components(coo_array(links, shape=(len(units), len(units))), directed=False)
     _, first = np.unique(found, return_index=True)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 
@@ -38,8 +38,7 @@ class SourceFile:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line as read: its 1-based number, its bytes, and the value or why there is none."""
 
     number: int

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.stages.rows.fields import hash64
 
 _WORDS = re.compile(r"\w+")
+_ASCII = bytes(ord(chr(i).lower()) if chr(i).isalnum() or i == ord("_") else 32 for i in range(128)) * 2
 _BLANK = "\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """`text`: its words, folded, joined by spaces; `structure`: hash of the input with texts blanked.
-
-    `unit` is equal where both are equal; `words` counts distinct words, `chars` characters.
+class Texts(NamedTuple):
+    """`text`: its words, folded, joined by spaces, in UTF-8; `structure`: hash of the input with texts
+    blanked. `unit` is equal where both are equal; `words` counts distinct words, `chars` characters.
     """
 
-    text: str
+    text: bytes
     structure: int
     unit: int
     words: int
@@ -33,23 +32,25 @@ def texts_of(value: Json) -> Texts:
     """Take an input apart. A text is a string with a space; other strings belong to the structure."""
     found: list[str] = []
     structure = canonical.dumps(_blank(value, found))
-    text = normalise(" ".join(found))
-    words = len(set(text.split(" "))) if text else 0
-    unit = hash64(structure + b"\n" + text.encode())
-    return Texts(text, _hash_of_structure(structure), unit, words, sum(map(len, found)))
+    joined = " ".join(found)
+    words = words_of(joined)
+    text = b" ".join(words)
+    unit = hash64(structure + b"\n" + text)
+    return Texts(text, _hash_of_structure(structure), unit, len(set(words)), len(joined))
+
+
+def words_of(text: str) -> list[bytes]:
+    """Words in lower case without accents and punctuation. Digits stay: flight 101 is not flight 202."""
+    if text.isascii():
+        return text.encode().translate(_ASCII).split()
+    folded = unicodedata.normalize("NFKD", text)
+    bare = "".join(mark for mark in folded if not unicodedata.combining(mark))
+    return [word.encode() for word in _WORDS.findall(bare.casefold())]
 
 
 @lru_cache(maxsize=10_000)
 def _hash_of_structure(structure: bytes) -> int:
     return hash64(structure)
-
-
-def normalise(text: str) -> str:
-    """Words in lower case without accents and punctuation. Digits stay: flight 101 is not flight 202."""
-    if not text.isascii():
-        folded = unicodedata.normalize("NFKD", text)
-        text = "".join(mark for mark in folded if not unicodedata.combining(mark))
-    return " ".join(_WORDS.findall(text.casefold()))
 
 
 def _blank(value: Json, found: list[str]) -> Json:

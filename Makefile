@@ -1,0 +1,57 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export SLM_HOME ?= $(CURDIR)/.slm
+PORT ?= 3000
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format ui bench lock clean
+
+help:  ## Show what there is.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.ready  ## Install the locked dependencies into .venv.
+
+$(VENV)/.ready: requirements/dev.txt requirements/bootstrap.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "slm-assets needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	$(BIN)/uv pip sync -q --require-hashes --python $(BIN)/python requirements/dev.txt requirements/bootstrap.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install  ## Install, then one config becomes a deployed, rolled-back and redeployed model.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: install lint  ## Install, lint and run every test.
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+lint: install  ## ruff, mypy --strict, import layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: install  ## Format and fix what ruff can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: install  ## Dagster on loopback, with the versions that `slm run` made.
+	@mkdir -p $(SLM_HOME)/dagster && cp dagster.yaml $(SLM_HOME)/dagster/dagster.yaml
+	@echo "Dagster: http://127.0.0.1:$(PORT)"
+	DAGSTER_HOME=$(SLM_HOME)/dagster $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+
+bench: install  ## Cross-validate the benchmarks and simulate the gates; prints tables.
+	$(BIN)/slm bench travel_v3
+	$(BIN)/python benchmarks/gates_simulation.py
+	$(BIN)/python benchmarks/rows.py
+
+lock: install  ## Resolve the dependencies anew into requirements/.
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		requirements/bootstrap.in -o requirements/bootstrap.txt
+
+clean:  ## Remove the virtual environment and caches; state in .slm stays.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,0 +1,12 @@
+"""The linear rung: any contract from pairs of input and output, in seconds; predicts with numpy alone.
+
+The output is taken apart into its shape (keys, lengths, listed values), which linear classifiers choose,
+and holes, which are filled with copies of the input, parts of them, and pieces of its texts.
+"""
+
+from slm_assets.models.linear.checkpoint import load, save
+from slm_assets.models.linear.model import LinearModel
+from slm_assets.models.linear.settings import LinearSettings, from_hyperparams
+from slm_assets.models.linear.train import train
+
+__all__ = ["LinearModel", "LinearSettings", "from_hyperparams", "load", "save", "train"]

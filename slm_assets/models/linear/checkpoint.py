@@ -1,0 +1,100 @@
+"""A model as two files: `model.json` (canonical JSON) and `weights.safetensors` (float16 and float32)."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from slm_assets import canonical
+from slm_assets.errors import ArtifactError
+from slm_assets.models.linear.features import Featurizer
+from slm_assets.models.linear.fills import Fill
+from slm_assets.models.linear.model import Factor, LinearModel, Structure, template
+from slm_assets.models.linear.schema import Contract
+from slm_assets.models.linear.settings import from_hyperparams
+from slm_assets.models.linear.shapes import Unit
+from slm_assets.models.linear.spans import Label, Tagger
+
+FORMAT: Final = "slm-linear-1"
+MODEL_FILE: Final = "model.json"
+WEIGHTS_FILE: Final = "weights.safetensors"
+
+
+def save(model: LinearModel, folder: FilePath) -> None:
+    """Write the two files; equal models give equal bytes."""
+    from dataclasses import asdict
+
+    structure, tagger = model.structure, model.tagger
+    document = {
+        "format": FORMAT,
+        "settings": asdict(model.features.settings),
+        "texts": sorted(model.features.text_names),
+        "vocabulary": model.features.vocabulary(),
+        "units": [[list(u.path), u.parent, u.member] for u in structure.units],
+        "factors": [[f.units, f.classes, f.start, f.temperature] for f in structure.factors],
+        "shapes": structure.shape_keys,
+        "fills": [[u, s, [fill.to_json() for fill in fills]] for (u, s), fills in sorted(structure.fills.items())],
+        "fallback": [structure.fallback.decode(), structure.fallback_valid],
+        "calibration": structure.calibration,
+        "tagger": {"labels": [label.to_json() for label in tagger.labels], "names": tagger.names} if tagger else None,
+        "report": model.report,
+    }
+    arrays = {
+        "weights": model.weights.astype(np.float16),
+        "bias": model.bias,
+        "idf": model.features.idf,
+        "tagger": (tagger.weights if tagger else np.zeros((0, 1), np.float32)).astype(np.float16),
+    }
+    canonical.write_bytes(folder / WEIGHTS_FILE, save_arrays(arrays))
+    canonical.write_json(folder / MODEL_FILE, document)
+
+
+def load(folder: FilePath, schema: dict[str, Any]) -> LinearModel:
+    """Read a model for a contract. What is missing, altered or of another format: ArtifactError."""
+    try:
+        document = canonical.read_json(folder / MODEL_FILE)
+        arrays = load_arrays((folder / WEIGHTS_FILE).read_bytes())
+        found = document["format"] if isinstance(document, dict) else None
+        if found != FORMAT:
+            raise ArtifactError(
+                f"{folder}: format {found!r}, expected {FORMAT!r}", cure="train again with this release"
+            )
+        return _assemble(document, arrays, schema)
+    except (OSError, orjson.JSONDecodeError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise ArtifactError(
+            f"{folder}: no readable checkpoint of recipe linear ({type(error).__name__}: {error})",
+            cure="restore the folder from the registry or train again",
+        ) from error
+
+
+def _assemble(document: dict[str, Any], arrays: dict[str, Any], schema: dict[str, Any]) -> LinearModel:
+    features = Featurizer(from_hyperparams(document["settings"]), document["texts"])
+    features.restore(document["vocabulary"], arrays["idf"])
+    shape_keys = document["shapes"]
+    structure = Structure(
+        units=[Unit(tuple(path), parent, member) for path, parent, member in document["units"]],
+        factors=[Factor(units, classes, start, t) for units, classes, start, t in document["factors"]],
+        templates=[template(key) for key in shape_keys],
+        fills={(u, s): [Fill.from_json(fill) for fill in fills] for u, s, fills in document["fills"]},
+        fallback=document["fallback"][0].encode(),
+        fallback_valid=document["fallback"][1],
+        shape_keys=shape_keys,
+        calibration=document["calibration"],
+    )
+    weights, bias = arrays["weights"].astype(np.float32), arrays["bias"]
+    if weights.shape != (features.size, len(bias)) or len(features.idf) != features.size:
+        raise ValueError(f"weights {weights.shape} do not fit {features.size} features and {len(bias)} columns")
+    tagger = None
+    if document["tagger"]:
+        labels = [
+            Label(item["name"], tuple(item["casts"]), item["table"], item["longest"])
+            for item in document["tagger"]["labels"]
+        ]
+        tagger = Tagger(labels, document["tagger"]["names"], arrays["tagger"].astype(np.float32))
+    return LinearModel(Contract(schema), features, weights, bias, structure, tagger, document["report"])

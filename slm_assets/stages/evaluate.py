@@ -1,0 +1,165 @@
+"""Judge a challenger: the same frozen rows for everybody, numbers with intervals, and the gates' verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from slm_assets import canonical
+from slm_assets.errors import BadInputError
+from slm_assets.gates import metrics as scoring
+from slm_assets.gates.types import MetricValue
+from slm_assets.stages.contract import StageResult
+from slm_assets.stages.evaluation.judge import Judgement, judge
+from slm_assets.stages.evaluation.latency import Timing, measure
+from slm_assets.stages.evaluation.numbers import calibration, class_columns, numbers
+from slm_assets.stages.evaluation.scoring import EXACT, Compared, Scoreboard, outputs_by_row
+from slm_assets.stages.evaluation.subjects import Engines, has_oracle, load_subjects
+from slm_assets.stages.model_card import gate_table, metric_table
+from slm_assets.stages.rows_io import labelled_rows
+from slm_assets.stages.runtime import StageContext
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Output `eval`: report.json, report.md, predictions.jsonl (the challenger, end to end), errors.jsonl.
+
+    Latency is measured, so its numbers and verdict are in the receipt and the registry, not in the
+    artifact. BadInputError where there is no eval row with a label.
+    """
+    rows = list(labelled_rows(ctx.inputs["dataset"], ctx.inputs["labels"], "eval"))
+    if not any(row.labels for row in rows):
+        raise BadInputError(
+            f"domain {ctx.domain.name}: no eval row has a label",
+            cure="give eval rows gold labels or an oracle",
+        )
+    ctx.progress(0.05, "loading engines")
+    engines = load_subjects(ctx)
+    board = Scoreboard(ctx.domain.config, rows, engines)
+    schemas = {role.id: ctx.domain.output_schema(role.id) for role in board.roles}
+    ctx.progress(0.1, f"{len(rows)} turns by every engine")
+    found = numbers(board, schemas)
+    ctx.progress(0.5, "latency")
+    timing = measure(board.roles, [r.turn for r in rows], [r.labels for r in rows], engines)
+    ctx.progress(0.7, "gates")
+    judgement = judge(board, ctx, timing)
+    report = _report(ctx, board, schemas, found, judgement)
+    _write(ctx, board, report)
+    timed = _timing_metrics(board, timing)
+    return StageResult(
+        rows={"eval": len(rows)},
+        metrics=[*found, *timed],
+        verdicts=judgement.gates,
+        roles=judgement.outcomes,
+        summary=_summary(report, engines),
+        measured=_measured(timing),
+    )
+
+
+def _report(
+    ctx: StageContext,
+    board: Scoreboard,
+    schemas: dict[str, dict[str, Any]],
+    found: list[MetricValue],
+    judgement: Judgement,
+) -> dict[str, Any]:
+    training = canonical.read_json(ctx.inputs["model"] / "training.json")
+    columns = {role: class_columns(board, role, schema) for role, schema in schemas.items()}
+    return {
+        "domain": ctx.request.domain,
+        "version": ctx.request.version,
+        "recipe": ctx.domain.config.model.recipe,
+        "epoch": ctx.request.params["epoch"],
+        "look": ctx.request.params["look"],
+        "n": len(board.rows),
+        "groups": board.groups.count,
+        "roles": judgement.outcomes,
+        "promoted_together": judgement.together,
+        "floor": {role.id: "oracle" if has_oracle(ctx.domain, role) else "majority" for role in board.roles},
+        "metrics": [metric.model_dump() for metric in found],
+        "gates": [v.model_dump() for v in judgement.gates if v.gate != "latency"],
+        "details": [v.model_dump() for v in judgement.details if v.gate != "latency"],
+        "confusion": {
+            role: {place: scoring.confusion(*pair) for place, pair in own.items()} for role, own in columns.items()
+        },
+        "calibration": {role.id: calibration(board, role.id) for role in board.roles},
+        "uncovered": {role: report.get("uncovered", []) for role, report in training.items()},
+    }
+
+
+def _write(ctx: StageContext, board: Scoreboard, report: dict[str, Any]) -> None:
+    out = ctx.out["eval"]
+    answers = outputs_by_row(board, "challenger")
+    canonical.write_jsonl(
+        out / "predictions.jsonl",
+        ({"id": row.id, "outputs": got} for row, got in zip(board.rows, answers, strict=True)),
+    )
+    canonical.write_jsonl(out / "errors.jsonl", _errors(board))
+    canonical.write_json(out / "report.json", report)
+    lines = [
+        f"# {report['domain']} {report['version']}: evaluation",
+        "",
+        f"{report['n']} frozen eval turns in {report['groups']} groups, epoch {report['epoch']}, "
+        f"look {report['look']}.",
+        "",
+        *metric_table(report["metrics"]),
+        "",
+        *gate_table(report["gates"]),
+    ]
+    canonical.write_bytes(out / "report.md", ("\n".join(lines) + "\n").encode())
+
+
+def _errors(board: Scoreboard) -> Iterator[dict[str, Any]]:
+    """Every row and role that the challenger got wrong, with the label and what the floor said."""
+    exact = Compared(EXACT, "")
+    for role in board.roles:
+        right = board.correct(role.id, board.all_of("challenger"), exact) | ~board.labelled(role.id)
+        got = board.answers(role.id, board.all_of("challenger"))
+        floor = board.answers(role.id, board.all_of("floor"))
+        for i in np.flatnonzero(~right).tolist():
+            row = board.rows[i]
+            yield {
+                "id": row.id,
+                "role": role.id,
+                "turn": row.turn,
+                "label": row.labels[role.id],
+                "challenger": got[i].output,
+                "floor": floor[i].output,
+                "confidence": round(got[i].confidence, 6),
+            }
+
+
+def _summary(report: dict[str, Any], engines: Engines) -> dict[str, Any]:
+    keys = ("n", "groups", "epoch", "look", "recipe", "roles", "promoted_together", "floor", "calibration")
+    return {key: report[key] for key in keys} | {"subjects": {r: sorted(own) for r, own in engines.items()}}
+
+
+def _timing_metrics(board: Scoreboard, timing: Timing) -> list[MetricValue]:
+    found = []
+    for subject, own in (("challenger", timing.challenger), ("incumbent", timing.incumbent)):
+        for role in board.roles:
+            for name, share in (("latency_p50_ms", 0.5), ("latency_p95_ms", 0.95)):
+                found.append(_quantile(own[role.id], share, role=role.id, subject=subject, metric=name))
+    for name, share in (("latency_p50_ms", 0.5), ("latency_p95_ms", 0.95)):
+        found.append(_quantile(timing.turn, share, subject="challenger", metric=name))
+    return found
+
+
+def _quantile(times: Any, share: float, **names: Any) -> MetricValue:
+    """A quantile with its distribution-free interval from order statistics (binomial, normal form)."""
+    ordered, n = np.sort(times), len(times)
+    half = 1.96 * math.sqrt(n * share * (1 - share))
+    low, high = max(0, math.floor(n * share - half)), min(n - 1, math.ceil(n * share + half))
+    value, bottom, top = (round(float(x), 4) for x in (np.quantile(ordered, share), ordered[low], ordered[high]))
+    return MetricValue(value=value, low=bottom, high=top, n=n, **names)
+
+
+def _measured(timing: Timing) -> dict[str, float]:
+    p50, p95 = (round(float(np.quantile(timing.turn, q)), 4) for q in (0.5, 0.95))
+    return {
+        "latency_p50_ms": p50,
+        "latency_p95_ms": p95,
+        "rows_per_second": round(timing.rows_per_second, 1),
+    }

@@ -1,0 +1,71 @@
+"""How fast a turn is answered: warm, in process, one by one, challenger and incumbent interleaved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slm_assets.canonical import Json
+from slm_assets.domain.config import Role
+from slm_assets.domain.turns import role_input
+from slm_assets.models.base import Predictor
+from slm_assets.models.chain import answer_turn
+
+SAMPLE = 300
+WARM = 20
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per turn of each role, challenger and incumbent on the same turns, and of the whole
+    turn by the challenger; rows per second of `predict_many` over all roles."""
+
+    challenger: Mapping[str, NDArray[np.float64]]
+    incumbent: Mapping[str, NDArray[np.float64]]
+    turn: NDArray[np.float64]
+    rows_per_second: float
+
+
+def measure(
+    roles: Sequence[Role],
+    turns: Sequence[Json],
+    labels: Sequence[Mapping[str, Json]],
+    engines: Mapping[str, Mapping[str, Predictor]],
+) -> Timing:
+    """Time a spread-out sample of the turns, on reference input per role."""
+    step = max(1, len(turns) // SAMPLE)
+    chosen = range(0, len(turns), step)
+    times: dict[str, dict[str, list[float]]] = {"challenger": {}, "incumbent": {}}
+    for role in roles:
+        inputs = [role_input(role, turns[i], labels[i]) for i in chosen]
+        pair = [(name, engines[role.id][name]) for name in times]
+        for name, engine in pair:
+            for value in inputs[:WARM]:
+                engine.predict(value)
+            times[name][role.id] = []
+        for value in inputs:
+            for name, engine in pair:
+                times[name][role.id].append(_milliseconds(engine, value))
+    challengers = {role.id: engines[role.id]["challenger"] for role in roles}
+    whole = []
+    for i in chosen:
+        started = time.perf_counter()
+        answer_turn(roles, challengers, turns[i])
+        whole.append((time.perf_counter() - started) * 1e3)
+    started = time.perf_counter()
+    for role in roles:
+        inputs = [role_input(role, turns[i], labels[i]) for i in range(len(turns))]
+        challengers[role.id].predict_many(inputs)
+    seconds = time.perf_counter() - started
+    arrays = {name: {r: np.array(v) for r, v in own.items()} for name, own in times.items()}
+    return Timing(arrays["challenger"], arrays["incumbent"], np.array(whole), len(turns) / max(seconds, 1e-9))
+
+
+def _milliseconds(engine: Predictor, value: Json) -> float:
+    started = time.perf_counter()
+    engine.predict(value)
+    return (time.perf_counter() - started) * 1e3

@@ -1,0 +1,59 @@
+"""Who is measured: challenger, incumbent, the best ever promoted, the floor and the majority baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slm_assets.domain.config import Role
+from slm_assets.domain.loading import Domain
+from slm_assets.models import ladder
+from slm_assets.models.base import Predictor
+from slm_assets.models.oracle import MajorityBaseline, load_oracle
+from slm_assets.stages.bundle import Bundle, open_bundle
+from slm_assets.stages.rows_io import labelled_rows
+from slm_assets.stages.runtime import StageContext
+
+Engines = dict[str, dict[str, Predictor]]
+"""Role → subject → its engine."""
+
+
+def load_subjects(ctx: StageContext) -> Engines:
+    """Every subject of every role. The floor is the oracle, or the majority baseline of a role without
+    one; the incumbent of a role that was never promoted is its floor."""
+    domain = ctx.domain
+    majority = _majorities(ctx, domain.config.roles)
+    engines: Engines = {}
+    bundles: dict[Path, Bundle] = {}
+    for role in domain.config.roles:
+        own: dict[str, Predictor] = {"majority": majority[role.id]}
+        use_oracle = domain.config.eval.floor == "deterministic_oracle"
+        oracle = load_oracle(domain, role.id) if use_oracle else None
+        own["floor"] = oracle or majority[role.id]
+        own["challenger"] = ladder.load(ctx.inputs["model"], role.id, domain.output_schema(role.id))
+        for name in ("incumbent", "best"):
+            folder = ctx.inputs.get(f"{name}_{role.id}")
+            if folder is not None:
+                own[name] = _served(bundles, folder).engines[role.id]
+        own.setdefault("incumbent", own["floor"])
+        engines[role.id] = own
+    return engines
+
+
+def has_oracle(domain: Domain, role: Role) -> bool:
+    """Whether the role's floor is an oracle, whose own labels cannot judge it."""
+    return domain.config.eval.floor == "deterministic_oracle" and role.deterministic_oracle is not None
+
+
+def _served(bundles: dict[Path, Bundle], folder: Path) -> Bundle:
+    if folder not in bundles:
+        bundles[folder] = open_bundle(folder)
+    return bundles[folder]
+
+
+def _majorities(ctx: StageContext, roles: Sequence[Role]) -> dict[str, MajorityBaseline]:
+    outputs: dict[str, list[object]] = {role.id: [] for role in roles}
+    for row in labelled_rows(ctx.inputs["dataset"], ctx.inputs["labels"], "train"):
+        for role, output in row.labels.items():
+            outputs[role].append(output)
+    return {role: MajorityBaseline.fit(own) for role, own in outputs.items()}

@@ -1,0 +1,168 @@
+"""One label per row and role: the given one first, else the oracle's; and whether the oracle agrees."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.domain.config import PlaybookOracle
+from slm_assets.domain.turns import role_input
+from slm_assets.stages.rows.ingest import Contracts
+
+MAX_REASONS = 20
+PATIENCE_S = 30.0
+NO_MATCH = "no rule matched"
+
+
+class Answered(NamedTuple):
+    """What an oracle said to one input: an output, or an error."""
+
+    output: Json
+    error: str
+
+
+Ask = Callable[[Json], Any]
+"""An oracle's `answer`: an input → (output, error)."""
+
+
+def oracles_of(domain: Any) -> dict[str, Any]:
+    """Role → oracle, for the oracles that can run here (a playbook's cannot)."""
+    from slm_assets.models.oracle import load_oracle
+
+    found = {}
+    for role in domain.config.roles:
+        if role.deterministic_oracle and not isinstance(role.deterministic_oracle, PlaybookOracle):
+            found[role.id] = load_oracle(domain, role.id)
+    return found
+
+
+@dataclass
+class Tally:
+    """Counts of labelling some rows; tallies of parts add up to that of the whole.
+
+    `counts` keys: ("label", role, source), ("oracle", role, what): asked, agreed, disagreed, silent,
+    failed, gold, gold_right. `lost` holds the first rows without a label, `reasons` of failures.
+    """
+
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    seen: dict[str, set[str]] = field(default_factory=dict)
+    lost: list[Json] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    hopeless: bool = False
+
+    def add(self, other: Tally) -> None:
+        """Take in the tally of the next part."""
+        self.counts.update(other.counts)
+        for who, values in other.seen.items():
+            self.seen.setdefault(who, set()).update(values)
+        self.lost = (self.lost + other.lost)[:MAX_REASONS]
+        self.reasons = (self.reasons + other.reasons)[:MAX_REASONS]
+        self.hopeless |= other.hopeless
+
+    def to_json(self) -> Json:
+        """The tally as JSON, for the way between processes."""
+        return {
+            "counts": [[*key, number] for key, number in sorted(self.counts.items())],
+            "seen": {who: sorted(values) for who, values in sorted(self.seen.items())},
+            "lost": self.lost,
+            "reasons": self.reasons,
+            "hopeless": self.hopeless,
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> Tally:
+        """The tally that `to_json` wrote."""
+        counts = Counter({(kind, role, what): number for kind, role, what, number in data["counts"]})
+        seen = {who: set(values) for who, values in data["seen"].items()}
+        return cls(counts, seen, data["lost"], data["reasons"], data["hopeless"])
+
+
+class Labeller:
+    """Labels rows of one domain. `ask`: role → its oracle's `answer`."""
+
+    def __init__(self, domain: Any, contracts: Contracts, ask: Mapping[str, Ask]) -> None:
+        self._roles = domain.config.roles
+        self._contracts = contracts
+        self._ask = ask
+
+    def label(self, rows: Sequence[Json], tally: Tally, lost: str = "") -> list[tuple[Json, list[Json]]]:
+        """The label row of each row, with its disagreements.
+
+        With `lost`, no oracle is asked: it is the reason why it cannot answer for these rows. Gives up
+        (`tally.hopeless`) on an oracle that is slow at failing; the result is then short.
+        """
+        started = time.monotonic()
+        found = []
+        for row in rows:
+            found.append(self._label(row, tally, lost))
+            failed = sum(tally.counts["oracle", role.id, "failed"] for role in self._roles)
+            if failed > 10 and 2 * failed > len(found) and time.monotonic() - started > PATIENCE_S:
+                tally.hopeless = True
+                break
+        return found
+
+    def _label(self, row: Json, tally: Tally, lost: str) -> tuple[Json, list[Json]]:
+        chosen: dict[str, Json] = {}
+        labels: dict[str, Json] = {}
+        agrees: dict[str, bool | None] = {}
+        disagreements: list[Json] = []
+        for role in self._roles:
+            given = role.id in row["labels"]
+            answer = self._answer(role, row["input"], chosen, tally, lost)
+            agrees[role.id] = None
+            if given:
+                label, source = row["labels"][role.id], row["label_source"]
+                if answer is not None and answer.output is not None:
+                    right = not answer.error and canonical.dumps(answer.output) == canonical.dumps(label)
+                    agrees[role.id] = right
+                    tally.counts["oracle", role.id, "right" if right else "wrong"] += 1
+                    if not right:
+                        entry = {"id": row["id"], "role": role.id, "label": label, "oracle": answer.output}
+                        disagreements.append(entry)
+            elif answer is not None and not answer.error:
+                label, source = answer.output, "oracle"
+            else:
+                tally.counts["label", role.id, "none"] += 1
+                reason = answer.error if answer else "no given label, and no oracle"
+                if len(tally.lost) < MAX_REASONS:
+                    tally.lost.append({"id": row["id"], "role": role.id, "reason": reason})
+                continue
+            chosen[role.id] = label
+            labels[role.id] = {"output": label, "source": source}
+            tally.counts["label", role.id, source] += 1
+            self._see(tally, "labels", role.id, label)
+        return {"id": row["id"], "labels": labels, "oracle": agrees}, disagreements
+
+    def _answer(self, role: Any, turn: Json, chosen: dict[str, Json], tally: Tally, lost: str) -> Answered | None:
+        ask = self._ask.get(role.id)
+        if ask is None:
+            return None
+        missing = [name for name in role.reads if name not in chosen]
+        tally.counts["oracle", role.id, "asked"] += 1
+        if lost:
+            answer = Answered(None, lost)
+        elif missing:
+            answer = Answered(None, f"it reads {missing[0]}, which has no label here")
+        else:
+            output, error = ask(role_input(role, turn, chosen))
+            answer = Answered(output, error)
+        if not answer.error:
+            tally.counts["oracle", role.id, "answered"] += 1
+            self._see(tally, "oracle", role.id, answer.output)
+        elif missing or answer.error.startswith(NO_MATCH):
+            tally.counts["oracle", role.id, "silent"] += 1
+        else:
+            tally.counts["oracle", role.id, "failed"] += 1
+            if len(tally.reasons) < MAX_REASONS:
+                tally.reasons.append(f"{role.id}: {answer.error[:300]}")
+        return answer
+
+    def _see(self, tally: Tally, who: str, role: str, output: Json) -> None:
+        """Remember which values of closed lists occur."""
+        facts = self._contracts.labels({role: output}).facts
+        tally.seen.setdefault(who, set()).update(fact for fact in facts if fact.startswith("value\0"))

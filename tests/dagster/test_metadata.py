@@ -1,0 +1,91 @@
+"""What a materialisation shows: numbers that plot, tables, pictures; and that nothing breaks the page."""
+
+from __future__ import annotations
+
+import base64
+import re
+from xml.etree import ElementTree
+
+import dagster as dg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import opened
+from slm_assets.assets import pictures, tables
+from slm_assets.assets.metadata import of_outcome
+from slm_assets.engines.in_process import make_cell
+from slm_assets.registry.home import Home
+from slm_assets.stages.plans import open_domain
+from slm_assets.stages.table import STAGES
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(markdown: str) -> ElementTree.Element:
+    found = re.match(r"!\[[^\]]*\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)\n\n", markdown)
+    assert found, markdown[:100]
+    return ElementTree.fromstring(base64.b64decode(found.group(1)))
+
+
+def texts(svg: ElementTree.Element) -> list[str]:
+    return [element.text or "" for element in svg.iter(f"{SVG}text")]
+
+
+def test_eval_report_shows_numbers_tables_and_pictures(home: Home, stages: list[tuple[str, str, str]]) -> None:
+    plan = opened(home, "one")
+    _, registry = open_domain(home, "one")
+    outcomes = {stage.name: make_cell(registry, plan, stage.name, actor="ada") for stage in STAGES}
+    shown = of_outcome(registry, plan, outcomes["evaluate"])
+    assert shown["triage.intent"] == dg.MetadataValue.float(0.75)
+    assert shown["triage.intent.n"] == dg.MetadataValue.int(90)
+    assert shown["urn"].value == "registry://local/default/eval/one/1"
+    assert "| triage | intent | end to end | 0.75 [0.4, 0.9] | 0.6 [0.4, 0.9] | 0.25 [0.4, 0.9] | 90 |" in str(
+        shown["metrics"].value
+    )
+    assert r"| floor | triage | PASS | intent | 0.75 | 0.4 | 0.9 | 0.6 | 90 | – | so it was \| planted |" in str(
+        shown["gates"].value
+    )
+    svg = drawn(str(shown["confusion triage.intent"].value))
+    assert {"30", "28", "23", "a <b> & c"} <= set(texts(svg))
+    assert len(list(drawn(str(shown["calibration triage"].value)).iter(f"{SVG}circle"))) == 2
+
+    dataset = of_outcome(registry, plan, outcomes["dataset"])
+    assert dataset["rows"] == dg.MetadataValue.int(9)
+    assert dataset["epoch"] == dg.MetadataValue.int(1)
+    assert dataset["sources"].value == "| sources | value |\n| --- | --- |\n| gold | 9 |"
+
+
+def test_a_large_confusion_draws_the_most_frequent_and_says_so() -> None:
+    n = 60
+    counts = [[i if i == j else 0 for j in range(n)] for i in range(n)]
+    markdown = pictures.confusion("c", [f"class {i}" for i in range(n)], counts)
+    assert markdown.endswith("The 20 rarest classes are not drawn.")
+    assert {"59", "20"} <= set(texts(drawn(markdown)))
+    assert "19" not in texts(drawn(markdown))
+
+
+def test_an_empty_calibration_is_an_empty_diagram() -> None:
+    markdown = pictures.calibration("c", [], None)
+    assert not list(drawn(markdown).iter(f"{SVG}circle"))
+    assert "0 turns" in markdown
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.text(min_size=1), min_size=n, max_size=n),
+            st.lists(st.lists(st.integers(0, 99), min_size=n, max_size=n), min_size=n, max_size=n),
+        )
+    )
+)
+def test_any_class_name_gives_a_picture(confusion: tuple[list[str], list[list[int]]]) -> None:
+    names = ["".join(c for c in name if c.isprintable()) for name in confusion[0]]
+    drawn(pictures.confusion("title", names, confusion[1]))
+
+
+@given(st.lists(st.lists(st.text(), min_size=2, max_size=2), max_size=4))
+def test_any_text_stays_in_its_cell(rows: list[list[str]]) -> None:
+    lines = tables.table(["a", "b"], rows).split("\n")
+    assert len(lines) == 2 + len(rows)
+    for line in lines:
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
