@@ -38,7 +38,7 @@ from slm_assets.gates.verdicts import (
 )
 
 MARGIN, ACCURACY, TARGET, CHUNK_CELLS = 0.02, 0.97, 0.95, 4_000_000
-METRICS, SHARED, SLICE_SHARE = 4, 0.6, 0.25
+METRICS, SHARED, SLICE_SHARE = 4, 0.6, 0.5
 
 
 @dataclass(frozen=True)
@@ -247,18 +247,18 @@ def power_table(runs: int) -> None:
     worlds = [World(n, 1, d, d) for n, d in ((100, 0.005), (200, 0.02), (500, 0.05))]
     worlds += [World(75, *how[:1], d, d, *how[1:]) for how in CLUSTERS for d in (0.01, 0.04)]
     for pilot in worlds:
-        rate, named, total = power_at_named(pilot, runs, max(runs // 40, 10))
+        rate, named, total = power_at_named(pilot, runs, min(max(runs // 40, 10), 100))
         _line(pilot, f"equal: PASS at n {named:.0f}", rate, total, ">= 0.80")
 
 
 def role_table(runs: int) -> None:
     print(f"\nA role: {METRICS} correlated metrics with margin and target {TARGET}, primary, a critical slice")
-    for count, size, icc in ((600, 1, 0.0), (75, 20, 0.0), (75, 20, 0.3)):
+    for count, size, icc in ((600, 1, 0.0), (75, 20, 0.0), (150, 20, 0.3)):
         pilot = World(count, size, 0.01, 0.01, icc)
         for rows in (pilot.rows // 4, pilot.rows):
             at = pilot.sized(rows)
             _line(at, "equal: any FAIL", role_rates(at, runs, seed=3)[1], runs, "<= 0.05")
-        named = role_named(pilot, 20)
+        named = role_named(pilot, 25)
         at = pilot.sized(int(np.median(named)))
         _line(
             at,

@@ -101,10 +101,13 @@ def measure(count: int, group_by: str) -> None:
     """Run the stages on `count` rows in this process and print one JSON line each."""
     from types import SimpleNamespace
 
-    from slm_assets import canonical
-    from slm_assets.domain.loading import load_domain
-    from slm_assets.stages import dataset
+    import daft
+    import scipy.sparse.csgraph
 
+    from slm_assets.domain.loading import load_domain
+    from slm_assets.stages import dataset, label
+
+    assert daft and scipy  # imported before the clock starts, as in a service that runs many builds
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         make_domain(base / "domain", group_by)
@@ -113,58 +116,57 @@ def measure(count: int, group_by: str) -> None:
         domain = load_domain(base / "domain")
 
         def context(inputs: dict[str, Path], output: str) -> Any:
-            for folder in (base / "scratch", base / output):
-                folder.mkdir(exist_ok=True)
+            for folder in (base / f"scratch-{output}", base / output):
+                folder.mkdir()
             return SimpleNamespace(
                 request=SimpleNamespace(params={"epoch": 1}),
                 domain=domain,
                 inputs=inputs,
                 out={output: base / output},
-                scratch=base / "scratch",
+                scratch=base / f"scratch-{output}",
                 progress=lambda share, note: None,
             )
 
-        before = _peak()
-        started = time.perf_counter()
+        seconds = time.perf_counter()
         result = dataset.run(context({"seed": base / "seed"}, "dataset"))
-        seconds = time.perf_counter() - started
-        split = {
-            row["id"]: part
-            for part in ("train", "validation", "eval")
-            for row in canonical.read_jsonl(base / "dataset" / f"{part}.jsonl")
-        }
-        across = sum(_leaks(split.get(a), split.get(b)) for a, b in planted)
-        print(
-            json.dumps(
-                {
-                    "stage": "dataset",
-                    "rows": count,
-                    "rows_per_s": round(count / seconds),
-                    "seconds": round(seconds, 1),
-                    "peak_mb": _peak(),
-                    "start_mb": before,
-                    "planted": len(planted),
-                    "planted_across_splits": across,
-                    **{k: v for k, v in result.summary.items() if k != "warnings"},
-                }
-            ),
-            flush=True,
-        )
+        seconds = time.perf_counter() - seconds
+        numbers = {name: value for name, value in result.summary.items() if name != "warnings"}
+        _print("dataset", count, seconds, **_planted(base / "dataset", planted), **numbers)
+        seconds = time.perf_counter()
+        labelled = label.run(context({"dataset": base / "dataset"}, "labels")).rows["labels"]
+        _print("label", labelled, time.perf_counter() - seconds)
 
 
-def _leaks(first: str | None, second: str | None) -> bool:
+def _print(stage: str, count: int, seconds: float, **more: Any) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    numbers = {"rows_per_s": round(count / seconds), "seconds": round(seconds, 1), "peak_mb": peak}
+    print(json.dumps({"stage": stage, "rows": count, **numbers, **more}), flush=True)
+
+
+def _planted(folder: Path, planted: list[tuple[str, str]]) -> dict[str, int]:
+    """What became of the planted pairs: how many lie in one group, and how many on both sides."""
+    from slm_assets import canonical
+
+    split, group = {}, {}
+    for part in ("train", "validation", "eval"):
+        for row in canonical.read_jsonl(folder / f"{part}.jsonl"):
+            split[row["id"]], group[row["id"]] = part, row["group"]
+    both = [pair for pair in planted if pair[0] in split and pair[1] in split]
+    return {
+        "planted": len(planted),
+        "planted_kept": len(both),
+        "planted_in_one_group": sum(group[one] == group[two] for one, two in both),
+        "planted_across_splits": sum(_leaks(split[one], split[two]) for one, two in both),
+    }
+
+
+def _leaks(first: str, second: str) -> bool:
     return {first, second} in ({"train", "eval"}, {"validation", "eval"})
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def main() -> None:
     """Each size in its own process, so that peaks are its own."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", type=int, default=SIZES)
     parser.add_argument("--group-by", default="/conversation", help="a JSON pointer, or none")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)

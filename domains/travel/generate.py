@@ -20,35 +20,20 @@ from typing import Any
 from generator import policy, text
 from generator.text import WORLD, Draft
 
-TURNS = 9600
+TURNS = 10000
 SEED = "travel-1"
-SHARES = {"user_message": 0.62, "user_widget_submit": 0.17, "user_widget_cta_click": 0.21}
+SHARES = {"user_message": 0.68, "user_widget_submit": 0.15, "user_widget_cta_click": 0.17}
 CITIES = sorted(WORLD["cities"])
-STAGES = [
-    (),
-    ("region",),
-    ("region", "dates"),
-    ("region", "party"),
-    ("dates", "party"),
-    ("dates",),
-    ("region", "dates", "party"),
-    ("region", "dates", "party", "places"),
-    ("region", "dates", "party", "places", "flights"),
-    ("region", "dates", "party", "places", "flights", "pick_flight"),
-    ("region", "dates", "party", "flights", "pick_flight"),
-    ("region", "dates", "party", "places", "flights", "pick_flight", "order"),
-    ("region", "dates", "party", "places", "flights", "pick_flight", "hotels"),
-    ("region", "dates", "party", "places", "hotels"),
-    ("region", "dates", "party", "places", "flights", "pick_flight", "order", "hotels"),
-    ("region", "dates", "party", "places", "flights", "hotels", "pick_hotel"),
-    ("region", "dates", "party", "places", "flights", "pick_flight", "order", "hotels", "pick_hotel"),
-]
-EARLY, LATE = STAGES[:6], STAGES[6:]
 GOALS = {
     "flights": 11, "hotels": 11, "activities": 8, "transfers": 7, "places": 8, "info": 11,
     "flight_detail": 4, "book_flight": 4, "book_hotel": 4, "book_it": 3, "pick_flight": 3, "pick_hotel": 3,
     "pick_any": 2, "order_status": 4, "summary": 4, "summarize": 4, "map": 3, "calendar": 4,
     "contradiction": 3, "visa": 2, "ood": 4, "pii": 3,
+}  # fmt: skip
+NEEDED = {
+    "pick_flight": ("flights",), "pick_hotel": ("hotels",), "pick_any": ("flights",),
+    "flight_detail": ("pick_flight",), "book_flight": ("pick_flight",), "book_hotel": ("pick_hotel",),
+    "order_status": ("order",),
 }  # fmt: skip
 SEARCHES = ("flights", "hotels", "activities", "transfers", "places")
 
@@ -58,32 +43,40 @@ def an_id(rng: random.Random, prefix: str) -> str:
     return prefix + "_" + "".join(rng.choice("0123456789abcdefghjkmnpqrstuvwxyz") for _ in range(6))
 
 
-def a_state(rng: random.Random, stage: tuple[str, ...]) -> dict[str, Any]:
-    """A slot state at a stage of the planning."""
+def a_state(rng: random.Random, *, early: float, must: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A slot state: with probability `early` some of region, dates and party are open and little has been
+    searched. `must` names what is there in any case."""
+    is_early = rng.random() < early and not must
+    basic, searched, chosen = (0.5, 0.15, 0.2) if is_early else (1.0, 0.6, 0.5)
     state: dict[str, Any] = {"origin_city_code": rng.choice(CITIES)}
-    if "region" in stage:
+
+    def has(key: str, share: float) -> bool:
+        return key in must or rng.random() < share
+
+    if has("region", basic):
         state["region"] = text.region(rng.choice(CITIES))
-    if "dates" in stage:
+    if has("dates", basic):
         start, end, nights = text.a_stay(rng)
         state |= {"check_in_date": start, "check_out_date": end}
         if rng.random() < 0.15:
             del state["check_out_date"]
             state["nights"] = nights
-    if "party" in stage:
+    if has("party", basic):
         state["party"] = text.a_party(rng)
-    if "places" in stage:
+    ready = {"region", "check_in_date", "party"} <= set(state)
+    if "region" in state and has("places", searched):
         state["places_seen"] = [an_id(rng, "plc") for _ in range(rng.randint(1, 3))]
-    if "flights" in stage:
-        state["flight_search_results"] = [{"id": an_id(rng, "off")} for _ in range(3)]
-    if "pick_flight" in stage:
-        state["picked_flight_offer_id"] = rng.choice(state["flight_search_results"])["id"]
-    if "order" in stage:
-        state["order_id"] = an_id(rng, "ord")
-    if "hotels" in stage:
-        state["hotel_search_results"] = [{"id": an_id(rng, "htl")} for _ in range(3)]
-    if "pick_hotel" in stage:
-        state["picked_hotel_id"] = rng.choice(state["hotel_search_results"])["id"]
-    if len(stage) < 3 and rng.random() < 0.3:
+    if (ready and has("flights", searched)) or "pick_flight" in must or "order" in must:
+        offers = state["flight_search_results"] = [{"id": an_id(rng, "off")} for _ in range(3)]
+        if has("pick_flight", chosen) or "order" in must:
+            state["picked_flight_offer_id"] = rng.choice(offers)["id"]
+            if has("order", 0.4):
+                state["order_id"] = an_id(rng, "ord")
+    if (ready and has("hotels", searched)) or "pick_hotel" in must:
+        hotels = state["hotel_search_results"] = [{"id": an_id(rng, "htl")} for _ in range(3)]
+        if has("pick_hotel", chosen):
+            state["picked_hotel_id"] = rng.choice(hotels)["id"]
+    if rng.random() < (0.3 if is_early else 0.1):
         state["pending_goal"] = rng.choice(["flights", "hotels", "activities", "transfers"])
     if rng.random() < 0.03:
         state["providers_down"] = [rng.choice(["duffel", "hotelbeds", "google-places"])]
@@ -93,25 +86,15 @@ def a_state(rng: random.Random, stage: tuple[str, ...]) -> dict[str, Any]:
 def a_message(rng: random.Random) -> dict[str, Any]:
     """A turn in which the traveller writes."""
     goal = rng.choices(list(GOALS), weights=list(GOALS.values()))[0]
-    late = {"pick_flight": "flights", "pick_hotel": "hotels", "pick_any": "flights"}.get(goal)
-    stages = [stage for stage in STAGES if late is None or late in stage]
-    if (
-        goal in ("flight_detail", "book_flight", "book_hotel", "book_it", "order_status")
-        and rng.random() < 0.8
-    ):
-        wanted = {"book_hotel": "pick_hotel", "order_status": "order"}.get(goal, "pick_flight")
-        stages = [stage for stage in STAGES if wanted in stage]
-    elif goal in SEARCHES or goal in ("summary", "summarize", "map", "calendar"):
-        stages = LATE if rng.random() < 0.6 else EARLY
-    elif goal == "info":
-        stages = EARLY if rng.random() < 0.7 else LATE
-    stage = rng.choice(stages)
-    state = a_state(rng, stage)
+    must: tuple[str, ...] = ()
+    if goal in NEEDED and (goal.startswith("pick_") or rng.random() < 0.75):
+        must = NEEDED[goal]
+    state = a_state(rng, early={"info": 0.7, "book_it": 0.2}.get(goal, 0.2), must=must)
     draft = Draft()
     core, template = text.pick_core(rng, goal)
     core = text.fill(rng, core, draft)
     if goal in SEARCHES or goal == "info":
-        _slots(rng, goal, stage, draft)
+        _slots(rng, goal, state, draft)
     if goal in SEARCHES:
         core = _aside(rng, goal, core)
     if "{ord}" in core:
@@ -119,13 +102,14 @@ def a_message(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.06 and goal not in policy.REFUSALS:
         draft.detail["brief"] = True
         draft.clauses.append(text.clause(rng, "brief"))
-    meaning = {"info": "next", "order_status": "order_detail"}.get(goal, goal)
-    meaning = "next" if goal.startswith("pick_") else meaning
+    meaning = {"order_status": "order_detail"}.get(goal, goal)
+    if goal.startswith("pick_"):
+        meaning = "flight_detail" if "picked_flight_offer_id" in draft.updates else "summary"
     sentence = text.assemble(rng, core, draft)
     return _turn("user_message", {"text": sentence}, state, meaning, draft, template)
 
 
-def _slots(rng: random.Random, goal: str, stage: tuple[str, ...], draft: Draft) -> None:
+def _slots(rng: random.Random, goal: str, state: dict[str, Any], draft: Draft) -> None:
     """What the traveller says about region, dates and party: mostly what is not known yet."""
     kind = {"flights": "region_to", "info": "region_info"}.get(goal, "region_in")
     known = 0.25 if goal == "info" else 0.12
@@ -134,7 +118,8 @@ def _slots(rng: random.Random, goal: str, stage: tuple[str, ...], draft: Draft) 
         "dates": lambda: text.add_dates(rng, draft),
         "party": lambda: text.add_party(rng, draft),
     }
-    said = [need for need in adders if rng.random() < (known if need in stage else 0.65)]
+    slot = {"region": "region", "dates": "check_in_date", "party": "party"}
+    said = [need for need in adders if rng.random() < (known if slot[need] in state else 0.65)]
     for need in said or ([rng.choice(sorted(adders))] if goal == "info" else []):
         adders[need]()
     if goal == "flights" and rng.random() < 0.12:
@@ -145,7 +130,7 @@ def _slots(rng: random.Random, goal: str, stage: tuple[str, ...], draft: Draft) 
 
 def _aside(rng: random.Random, goal: str, core: str) -> str:
     """Mention another service that is not wanted, or to be looked at later."""
-    if rng.random() >= 0.09:
+    if rng.random() >= 0.07:
         return core
     names = {"flights": "flights", "hotels": "a hotel", "transfers": "a taxi", "activities": "tours"}
     other = names[rng.choice(sorted(set(names) - {goal}))]
@@ -168,8 +153,7 @@ def a_submit(rng: random.Random) -> dict[str, Any]:
     """A turn in which a widget's form is sent."""
     action = rng.choice(["region"] * 4 + ["dates"] * 4 + ["party"] * 4 + ["trip"] * 2 + ["cabin", "origin"])
     action = rng.choice([action] * 5 + ["category", "sport", "pickup"])
-    stage = rng.choice(EARLY if rng.random() < 0.55 else LATE)
-    state = a_state(rng, stage)
+    state = a_state(rng, early=0.6)
     draft, goal = Draft(), "next"
     start, end, nights = text.a_stay(rng)
     span = {"from": start, "to": end, "nights": nights}
@@ -195,9 +179,7 @@ def a_submit(rng: random.Random) -> dict[str, Any]:
         draft.detail[action] = rng.choice(sorted(WORLD[table]))
         value = {action: draft.detail[action]}
     payload = {"action_id": f"submit_{action}", "submitted_value": value}
-    return _turn(
-        "user_widget_submit", payload, state, goal, draft, f"submit/{action}/{_family(stage, state)}"
-    )
+    return _turn("user_widget_submit", payload, state, goal, draft, f"submit/{action}/{_family(state)}")
 
 
 def a_click(rng: random.Random) -> dict[str, Any]:
@@ -213,8 +195,7 @@ def a_click(rng: random.Random) -> dict[str, Any]:
     }  # fmt: skip
     action = rng.choice([*offers * 2, *["pick_hotel", "book_hotel"] * 2, "explore", *plain])
     wanted = "flights" if action in offers else "hotels" if action.endswith("_hotel") else None
-    stage = rng.choice([stage for stage in STAGES if wanted is None or wanted in stage])
-    state = a_state(rng, stage)
+    state = a_state(rng, early=0.4, must=(wanted,) if wanted else ())
     action_id, goal = action, plain.get(action, "next")
     if wanted:
         key, slot = f"{wanted[:-1]}_search_results", "picked_flight_offer_id"
@@ -227,13 +208,14 @@ def a_click(rng: random.Random) -> dict[str, Any]:
     elif action == "explore":
         draft.detail["category"] = rng.choice(sorted(WORLD["categories"]))
         action_id, goal = f"explore:{draft.detail['category']}", "places"
-    template = f"click/{action}/{_family(stage, state)}"
+    template = f"click/{action}/{_family(state)}"
     return _turn("user_widget_cta_click", {"action_id": action_id}, state, goal, draft, template)
 
 
-def _family(stage: tuple[str, ...], state: dict[str, Any]) -> str:
-    pending = [f"then {state['pending_goal']}"] if "pending_goal" in state else []
-    return "+".join([*stage, *pending])
+def _family(state: dict[str, Any]) -> str:
+    """Which of the slots are filled: states that differ only in values are one family."""
+    short = ["".join(word[0] for word in key.split("_")) for key in sorted(state)]
+    return "+".join([*short, str(state.get("pending_goal", ""))])
 
 
 def _turn(

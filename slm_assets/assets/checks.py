@@ -63,8 +63,8 @@ def _evaluate(context: dg.AssetCheckExecutionContext, stage: Stage, name: str) -
         context.instance.add_run_tags(context.run.run_id, {tags.OUTCOME: tags.HELD})
     metadata: dict[str, dg.MetadataValue[Any]] = {"reason": dg.MetadataValue.text(found.reason)}
     if found.rows:
-        metadata["verdicts"] = dg.MetadataValue.md(tables.verdicts(found.rows, gate=False))
-        for row in found.rows:
-            if row["value"] is not None:
-                metadata[row["role"] or "value"] = dg.MetadataValue.float(row["value"])
+        metadata["verdicts"] = dg.MetadataValue.md(tables.verdicts(found.rows, gate=name == VERDICT))
+    for row in found.rows:
+        if row["value"] is not None and name != VERDICT:
+            metadata[row["role"] or "value"] = dg.MetadataValue.float(row["value"])
     return dg.AssetCheckResult(passed=found.passed, metadata=metadata, description=found.reason)

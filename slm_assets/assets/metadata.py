@@ -19,30 +19,25 @@ Metadata = dict[str, dg.MetadataValue[Any]]
 
 
 def of_outcome(registry: Registry, plan: Plan, outcome: Outcome) -> Metadata:
-    """The metadata of a cell that was made: provenance, numbers, summary and, for evaluate, the report."""
+    """The metadata of a cell that was made, what decides first: verdicts and numbers, pictures, the
+    stage's summary, provenance."""
     receipt = outcome.receipt
     kind = BY_NAME[receipt.request.stage].kind
     artifact = receipt.outputs[kind]
-    found: Metadata = {
-        "urn": dg.MetadataValue.text(registry.urn(kind, plan.domain, plan.number)),
-        "sha256": dg.MetadataValue.text(artifact.sha256),
-        "cached": dg.MetadataValue.bool(outcome.cached),
-        "bytes": dg.MetadataValue.int(artifact.bytes),
-        **of_run(outcome),
-    }
+    report = _report(registry, receipt)
+    drawn = report.keys() & {"confusion", "calibration"}
+    found = _verdicts(receipt, report) | _numbers(receipt) | _pictures(report)
+    found |= _summary({k: v for k, v in receipt.result.summary.items() if k not in drawn | found.keys()})
     if artifact.rows is not None:
         found["rows"] = dg.MetadataValue.int(artifact.rows)
     found |= {f"measured.{name}": dg.MetadataValue.float(v) for name, v in receipt.result.measured.items()}
-    found |= _numbers(receipt)
-    found |= _summary(receipt.result.summary)
-    if receipt.result.roles:
-        pairs = sorted(receipt.result.roles.items())
-        found["roles"] = dg.MetadataValue.md(tables.table(["role", "outcome"], pairs))
-    report = _report(registry, receipt)
-    shown = report.get("gates") or [verdict.model_dump() for verdict in receipt.result.verdicts]
-    if shown:
-        found["gates"] = dg.MetadataValue.md(tables.verdicts(shown))
-    return found | _pictures(report)
+    return found | {
+        "bytes": dg.MetadataValue.int(artifact.bytes),
+        "urn": dg.MetadataValue.text(registry.urn(kind, plan.domain, plan.number)),
+        "sha256": dg.MetadataValue.text(artifact.sha256),
+        "cached": dg.MetadataValue.bool(outcome.cached),
+        **of_run(outcome),
+    }
 
 
 def of_run(outcome: Outcome) -> Metadata:
@@ -57,21 +52,36 @@ def of_run(outcome: Outcome) -> Metadata:
     }
 
 
-def _numbers(receipt: StageReceipt) -> Metadata:
-    """Each challenger number over all rows as a float of its own: Dagster plots those over versions."""
+def _verdicts(receipt: StageReceipt, report: Mapping[str, Any]) -> Metadata:
     found: Metadata = {}
-    for metric in receipt.result.metrics:
-        plotted = metric.subject == "challenger" and not metric.slice and metric.mode != "reference"
-        if plotted and metric.value is not None:
-            name = f"{metric.role or 'turn'}.{metric.metric}"
-            found[name] = dg.MetadataValue.float(metric.value)
-            found[f"{name}.n"] = dg.MetadataValue.int(metric.n)
+    if receipt.result.roles:
+        pairs = sorted(receipt.result.roles.items())
+        found["roles"] = dg.MetadataValue.md(tables.table(["role", "outcome"], pairs))
+    if receipt.result.verdicts:
+        rows = [verdict.model_dump() for verdict in receipt.result.verdicts]
+        found["gates"] = dg.MetadataValue.md(tables.verdicts(rows))
+    if report.get("details"):
+        found["gates in detail"] = dg.MetadataValue.md(tables.verdicts(report["details"]))
+    return found
+
+
+def _numbers(receipt: StageReceipt) -> Metadata:
+    """The config's and the built-in challenger metrics as a float each, which Dagster plots over
+    versions; those of single fields and classes (`recall:/intent=refund`) stay in tables."""
+    found: Metadata = {}
     values = [metric.model_dump() for metric in receipt.result.metrics]
-    if values:
-        found["metrics"] = dg.MetadataValue.md(tables.metrics(values))
-    sliced = tables.slices(values)
-    if sliced:
-        found["slices"] = dg.MetadataValue.md(sliced)
+    whole = [value for value in values if ":" not in value["metric"]]
+    for value in whole:
+        plotted = value["subject"] == "challenger" and not value["slice"] and value["mode"] != "reference"
+        if plotted and value["value"] is not None:
+            found[f"{value['role'] or 'turn'}.{value['metric']}"] = dg.MetadataValue.float(value["value"])
+    for name, text in (
+        ("metrics", tables.metrics(whole)),
+        ("metrics by field and class", tables.metrics([v for v in values if ":" in v["metric"]])),
+        ("slices", tables.slices(whole)),
+    ):
+        if text:
+            found[name] = dg.MetadataValue.md(text)
     return found
 
 
@@ -112,7 +122,7 @@ def _pictures(report: Mapping[str, Any]) -> Metadata:
     found: Metadata = {}
     for role, by_metric in sorted(report.get("confusion", {}).items()):
         for metric, matrix in sorted(by_metric.items()):
-            title = f"confusion {role}.{metric}"
+            title = f"confusion {role} {metric}"
             found[title] = dg.MetadataValue.md(pictures.confusion(title, matrix["classes"], matrix["counts"]))
     for role, curve in sorted(report.get("calibration", {}).items()):
         title = f"calibration {role}"

@@ -78,9 +78,10 @@ def _square(x: int, y: int, count: int, total: int, *, right: bool) -> str:
 def _text(
     x: float, y: float, words: str, *, anchor: str = "start", size: int = 11, turn: int = 0, colour: str = _INK
 ) -> str:
+    drawable = "".join(c if c.isprintable() else "·" for c in words)  # XML takes no control characters
     where = f' transform="rotate({turn} {x:g} {y:g})"' if turn else ""
     style = f'font-size="{size}" text-anchor="{anchor}" fill="{colour}"{where}'
-    return f'<text x="{x:g}" y="{y:g}" {style}>{escape(words)}</text>'
+    return f'<text x="{x:g}" y="{y:g}" {style}>{escape(drawable)}</text>'
 
 
 def _image(title: str, width: float, height: float, parts: list[str]) -> str:

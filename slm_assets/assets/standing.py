@@ -14,7 +14,7 @@ VERDICT = "verdict"
 
 @dataclass(frozen=True)
 class Standing:
-    """A gate's answer for a version: `rows` are its verdicts, one a role, `reason` one sentence."""
+    """A gate's answer for a version: `rows` are the verdicts that it was read off, `reason` one sentence."""
 
     passed: bool
     reason: str
@@ -32,10 +32,10 @@ def standing(registry: Registry, plan: Plan, stage: str, check: str) -> Standing
     if cell is None or cell["status"] != "succeeded":
         return Standing(False, f"{BY_NAME[stage].asset} of {plan.domain} {plan.version} has not been made yet")
     approved = approved_roles(registry, plan) if stage == "evaluate" else set()
+    rows = [row for row in registry.verdicts(plan.domain, plan.number) if row["stage"] == stage]
     if check == VERDICT:
-        return _verdict(cell["receipt"]["result"]["roles"], approved)
-    verdicts = registry.verdicts(plan.domain, plan.number)
-    return _gate([row for row in verdicts if (row["stage"], row["gate"]) == (stage, check)], approved)
+        return _verdict(cell["receipt"]["result"]["roles"], approved, rows)
+    return _gate([row for row in rows if row["gate"] == check], approved)
 
 
 def held_before(registry: Registry, plan: Plan, stage: str) -> str:
@@ -73,12 +73,12 @@ def _said(row: Row) -> str:
     return f"{who}{row['verdict']}" + (f", {row['reason']}" if row["reason"] else "")
 
 
-def _verdict(roles: dict[str, str], approved: set[str]) -> Standing:
+def _verdict(roles: dict[str, str], approved: set[str], rows: list[Row]) -> Standing:
     told = "; ".join(f"{role}: {outcome}" for role, outcome in sorted(roles.items())) or "no role was judged"
     passed = [r for r, o in roles.items() if o == "pass" or (o == "insufficient" and r in approved)]
     named = sorted(set(passed) & approved)
     note = f" (approved: {', '.join(named)})" if named else ""
-    return Standing(bool(passed), told + note)
+    return Standing(bool(passed), told + note, rows)
 
 
 def _ancestors(stage: str) -> list[str]:

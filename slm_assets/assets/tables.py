@@ -15,7 +15,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def metrics(values: Sequence[Mapping[str, Any]]) -> str:
-    """Every metric over all rows: one line per role, metric and mode, one column per subject."""
+    """Every metric over all rows: one line per role, metric and mode, one column per subject; "" where
+    there are none."""
     whole = [value for value in values if not value.get("slice")]
     lines: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
     for value in whole:
@@ -29,7 +30,7 @@ def metrics(values: Sequence[Mapping[str, Any]]) -> str:
         n = next(iter(by_subject.values())).get("n", 0)
         numbers = [_interval(by_subject.get(subject)) for subject in subjects]
         rows.append([role or "whole turn", metric, mode.replace("_", " "), *numbers, n])
-    return table(["role", "metric", "mode", *subjects, "n"], rows)
+    return table(["role", "metric", "mode", *subjects, "n"], rows) if rows else ""
 
 
 def slices(values: Sequence[Mapping[str, Any]]) -> str:

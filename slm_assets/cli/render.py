@@ -12,7 +12,7 @@ from rich.table import Table
 
 from slm_assets.errors import Fault
 
-CONSOLE = Console(highlight=False)
+CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 ERRORS = Console(stderr=True, highlight=False)
 COLOURS = {
     "promoted": "green", "PASS": "green", "pass": "green", "held": "red", "FAIL": "red", "failed": "red",

@@ -18,8 +18,9 @@ from filelock import FileLock, Timeout
 
 from slm_assets import canonical
 from slm_assets.errors import ArtifactError, BadInputError, BusyError, SlmError
+from slm_assets.gates.decisive import decisive
 from slm_assets.registry.registry import CellRecord, Plan, Registry
-from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest, Verdict
+from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.plans import request_for
 from slm_assets.stages.runner import RECEIPT, disk_error, execute
 from slm_assets.stages.runtime import Progress, silent
@@ -196,13 +197,18 @@ def _record(registry: Registry, plan: Plan, receipt: StageReceipt, envelope: Env
         ],
         parents=parents,
         metrics=[metric.model_dump() | {"epoch": epoch} for metric in receipt.result.metrics],
-        verdicts=[_verdict_row(verdict, receipt) for verdict in receipt.result.verdicts],
+        verdicts=_verdict_rows(receipt),
     )
 
 
-def _verdict_row(verdict: Verdict, receipt: StageReceipt) -> dict[str, object]:
+def _verdict_rows(receipt: StageReceipt) -> list[dict[str, object]]:
+    """One row per gate and role: the verdict that decides."""
     evidence = next(iter(receipt.outputs.values())).sha256 if receipt.outputs else receipt.request_digest
-    return {**verdict.model_dump(), "evidence": evidence}
+    found = receipt.result.verdicts
+    return [
+        {**decisive(found, gate, role).model_dump(), "evidence": evidence}
+        for gate, role in sorted({(verdict.gate, verdict.role) for verdict in found})
+    ]
 
 
 @contextmanager

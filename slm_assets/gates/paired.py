@@ -23,6 +23,7 @@ from slm_assets.gates.clusters import DIGITS, Clustering, Floats, Groups, cluste
 from slm_assets.gates.intervals import smallest
 
 REPLICATES = 2_000
+BISECTIONS = 44
 POOLED = 1_000
 """More groups than this are pooled at random into this many: the variance estimate stays unbiased."""
 
@@ -106,15 +107,18 @@ def tango_low(wins: ArrayLike, losses: ArrayLike, rows: ArrayLike, z: ArrayLike,
     parts = (np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in (wins, losses, rows, z))
     b, c, n, quantile = np.broadcast_arrays(*parts)
     low, high = np.full(b.shape, -1.0), (b - c) / n
-    half = 0.5 if corrected else 0.0
-    third = (quantile**2 - 1) / 6 if corrected else np.zeros_like(quantile)
-    for _ in range(44):
+    for _ in range(BISECTIONS):
         delta = (low + high) / 2
-        variance, skew = _null_moments(b, c, n, delta)
-        score = b - c - n * delta - half - quantile * np.sqrt(n * variance) - third * skew
-        excluded = score > 0
+        excluded = _excess(b, c, n, delta, quantile, corrected) > 0
         low, high = np.where(excluded, delta, low), np.where(excluded, high, delta)
     return low
+
+
+def _excess(b: Floats, c: Floats, n: Floats, delta: Floats, z: Floats, corrected: bool) -> Floats:
+    """By how much b - c lies above what a true difference of `delta` makes likely."""
+    variance, skew = _null_moments(b, c, n, delta)
+    excess = b - c - n * delta - z * np.sqrt(n * variance)
+    return excess - 0.5 - (z**2 - 1) / 6 * skew if corrected else excess
 
 
 def _null_moments(b: Floats, c: Floats, n: Floats, delta: Floats) -> tuple[Floats, Floats]:
@@ -216,14 +220,13 @@ def turns_needed(
     that is unlucky by the power's quantile, still lies above -margin.
     """
     unlucky = max(NormalDist().inv_cdf(power), 0.0)
-    plain = NormalDist().inv_cdf(confidence)
+    plain = np.array([NormalDist().inv_cdf(confidence)])
 
     def passes(total: int) -> bool:
-        effect = float(known.effect(total / rows)[0]) if known else 1.0
-        z = float(known.quantile(confidence, total / rows)[0]) if known else plain
-        n = total / effect
-        even, spread = discordance * n / 2, unlucky * sqrt(discordance * n)
-        b, c = max(even - spread / 2, 0.0), even + spread / 2
-        return bool(tango_low(b, c, n, z, corrected=True)[0] > -margin)
+        n = total / known.effect(total / rows) if known else np.array([float(total)])
+        z = known.quantile(confidence, total / rows) if known else plain
+        even, spread = discordance * n / 2, unlucky * np.sqrt(discordance * n)
+        b, c = np.maximum(even - spread / 2, 0.0), even + spread / 2
+        return bool(_excess(b, c, n, np.array([-margin]), z, corrected=True)[0] > 0)
 
     return smallest(passes)

@@ -67,7 +67,7 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
     contracts = Contracts(ctx.domain)
     reader = Reader(ctx.domain, corpus, contracts, ctx.scratch / "quarantine.jsonl")
     parent = None
-    if "parent" in ctx.inputs:
+    if "parent" in ctx.inputs and config.data.split.kind != "fixed":
         parent = Parent.load(ctx.inputs["parent"], int(ctx.request.params.get("epoch", 1)))
         reader.read_frozen(ctx.inputs["parent"] / "eval.jsonl")
     reader.read_folder(ctx.inputs["seed"], lambda share, note: ctx.progress(share * 0.5, note))
@@ -150,11 +150,10 @@ def _split(ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: s
     group = group_rows(corpus, kept, of_row)
     if fixed:
         result = assign_fixed(corpus, group, always_eval, config.data.split)
-        result.epoch = parent.epoch if parent else int(ctx.request.params.get("epoch", 1))
     else:
         result = assign(corpus, kept, group, always_eval, config.data.split, parent, contract)
-        if parent is None:
-            result.epoch = int(ctx.request.params.get("epoch", 1))
+    if parent is None:
+        result.epoch = int(ctx.request.params.get("epoch", 1))
     notes["groups"] = {name: len(np.unique(result.group[result.split == number])) for number, name in NAMES.items()}
     ctx.progress(0.65, "looking for leakage")
     if fixed:
@@ -173,76 +172,63 @@ def _always_eval(corpus: Corpus) -> Mask:
     return np.isin(source, np.array(names, dtype=np.int64)) | corpus.frozen_mask()
 
 
-def _near_rows(corpus: Corpus, units: Units, split: Ints, threshold: float, seed: int) -> tuple[Mask, Mask]:
-    """Train and validation rows that are near (and that are equal in unit to) an eval or reserve row."""
-    held_out = np.isin(split, (EVAL, RESERVE))
+def _near_rows(corpus: Corpus, units: Units, split: Ints, threshold: float, seed: int) -> Mask:
+    """Train and validation rows that are equal or near to an eval or reserve row."""
     training = np.isin(split, (TRAIN, VALIDATION))
     wanted = np.zeros(len(units), dtype=np.bool_)
     searched = wanted.copy()
-    wanted[units.of_row[held_out]] = True
+    wanted[units.of_row[np.isin(split, (EVAL, RESERVE))]] = True
     searched[units.of_row[training]] = True
     found = near_to(corpus, units, wanted, searched, threshold, seed)
-    at = units.of_row
-    return found[at] & training, (wanted & searched)[at] & training
+    return np.asarray(found[units.of_row] & training, dtype=np.bool_)
 
 
 def _decontaminate(
     ctx: StageContext, corpus: Corpus, units: Units, result: Assignment, threshold: float
 ) -> tuple[int, Json, Verdict]:
-    """Drop train rows near an eval row until a search with fresh hashes finds none; that search is the
-    leakage check."""
+    """Drop train rows near an eval row until a search with fresh hashes finds none: that last search is
+    the leakage check. Returns how many were dropped, and the check's numbers and verdict."""
     dropped = 0
-    found = np.zeros(len(corpus), dtype=np.bool_)
-    for turn, seed in enumerate(LEAKAGE_SEEDS):
-        found, _ = _near_rows(corpus, units, result.split, threshold, seed)
-        if turn and not found.any():
-            break
-        if turn == len(LEAKAGE_SEEDS) - 1:
-            break
+    first, *others = LEAKAGE_SEEDS
+    found = _near_rows(corpus, units, result.split, threshold, first)
+    for turn, seed in enumerate(others):
         result.split[found] = DROPPED
         dropped += int(found.sum())
-        ctx.progress(0.65 + 0.08 * turn, f"{dropped:,} train rows near an eval row dropped")
-    exact = _exact_overlap(corpus, result.split)
-    near = int(found.sum())
-    checked = int(np.isin(result.split, (TRAIN, VALIDATION)).sum())
-    total = exact + near
-    verdict = Verdict(
+        ctx.progress(0.7 + 0.06 * turn, f"{dropped:,} train rows near an eval row dropped")
+        found = _near_rows(corpus, units, result.split, threshold, seed)
+        if not found.any():
+            break
+    leakage = _leakage(corpus, result.split, found)
+    return dropped, leakage, _verdict(leakage, blocking=True, note=f"; {dropped} were dropped before")
+
+
+def _overlap(corpus: Corpus, units: Units, result: Assignment, threshold: float) -> tuple[Json, Verdict]:
+    """What given splits share; reported, not refused."""
+    found = _near_rows(corpus, units, result.split, threshold, LEAKAGE_SEEDS[0])
+    leakage = _leakage(corpus, result.split, found)
+    return leakage, _verdict(leakage, blocking=False, note=" in the given files")
+
+
+def _leakage(corpus: Corpus, split: Ints, found: Mask) -> dict[str, int]:
+    """Rows for training that are equal (`exact`) or only near to a held-out one, of how many."""
+    inputs = corpus.hashes("input")
+    training = np.isin(split, (TRAIN, VALIDATION))
+    exact = np.isin(inputs, inputs[np.isin(split, (EVAL, RESERVE))]) & training
+    return {"exact": int(exact.sum()), "near": int((found & ~exact).sum()), "n_checked": int(training.sum())}
+
+
+def _verdict(leakage: dict[str, int], *, blocking: bool, note: str) -> Verdict:
+    total = leakage["exact"] + leakage["near"]
+    return Verdict(
         gate="leakage",
         role="",
         verdict="PASS" if total == 0 else "FAIL",
         value=total,
         threshold=0,
-        n=checked,
-        reason=f"{total} of {checked} train and validation rows are equal or near to an eval row "
-        f"({dropped} were dropped before)",
+        n=leakage["n_checked"],
+        blocking=blocking,
+        reason=f"{total} of {leakage['n_checked']} train and validation rows are equal or near to an eval row{note}",
     )
-    return dropped, {"exact": exact, "near": near, "n_checked": checked}, verdict
-
-
-def _overlap(corpus: Corpus, units: Units, result: Assignment, threshold: float) -> tuple[Json, Verdict]:
-    """What given splits share; reported, not refused."""
-    found, _ = _near_rows(corpus, units, result.split, threshold, LEAKAGE_SEEDS[0])
-    exact = _exact_overlap(corpus, result.split)
-    checked = int(np.isin(result.split, (TRAIN, VALIDATION)).sum())
-    near = int(found.sum())
-    verdict = Verdict(
-        gate="leakage",
-        role="",
-        verdict="PASS" if near == 0 else "FAIL",
-        value=near,
-        threshold=0,
-        n=checked,
-        blocking=False,
-        reason=f"the given files share: {near} of {checked} train and validation rows are equal or near "
-        f"to an eval row ({exact} equal)",
-    )
-    return {"exact": exact, "near": near - exact, "n_checked": checked}, verdict
-
-
-def _exact_overlap(corpus: Corpus, split: Ints) -> int:
-    inputs = corpus.hashes("input")
-    held_out = np.unique(inputs[np.isin(split, (EVAL, RESERVE))])
-    return int(np.isin(inputs[np.isin(split, (TRAIN, VALIDATION))], held_out).sum())
 
 
 def _write(out: Path, corpus: Corpus, result: Assignment) -> dict[str, dict[str, Json]]:

@@ -32,7 +32,9 @@ MAX_FAILED_SHARE = 0.2
 """An oracle that fails on more of the inputs than this is refused."""
 
 MAX_LISTED = 200
-_ROW_SECONDS = 0.25
+START_SECONDS = 30.0
+ROW_SECONDS = 0.25
+"""The longest a part of the rows may take: at the start, and for each row of a rules oracle."""
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -117,7 +119,7 @@ def _label_all(
         return
 
     def seconds(part: Part) -> float:
-        return 30 + row_seconds * part.count
+        return START_SECONDS + row_seconds * part.count
 
     for part, tally in fanout.label_parts(parts, bundle, workers, seconds):
         yield part, tally if isinstance(tally, Tally) else label_part(labeller, part, lost=tally)
@@ -126,7 +128,7 @@ def _label_all(
 def _seconds(domain: Any) -> float:
     """The longest time that one row may take, all roles together: a python oracle has its own limit."""
     limits = [
-        oracle.timeout_s + 1 if isinstance(oracle, PythonOracle) else _ROW_SECONDS
+        oracle.timeout_s + 1 if isinstance(oracle, PythonOracle) else ROW_SECONDS
         for oracle in (role.deterministic_oracle for role in domain.config.roles)
         if oracle is not None
     ]

@@ -14,8 +14,6 @@ import fake_stages
 
 from slm_assets.definitions import build
 from slm_assets.registry.home import Home
-from slm_assets.registry.registry import Plan
-from slm_assets.stages.plans import open_domain, open_version
 
 TINY = Path(__file__).parents[1] / "fixtures" / "domains" / "tiny"
 
@@ -46,8 +44,3 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 @pytest.fixture
 def definitions(home: Home) -> dg.Definitions:
     return build(home)
-
-
-def opened(home: Home, domain: str, fraction: float = fake_stages.GOOD) -> Plan:
-    loaded, registry = open_domain(home, domain)
-    return open_version(loaded, registry, params={"train_fraction": fraction}, actor="tester")

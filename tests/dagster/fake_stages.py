@@ -13,7 +13,10 @@ from typing import Any
 from slm_assets import canonical
 from slm_assets.errors import DeferredError
 from slm_assets.gates.types import MetricValue, Verdict
+from slm_assets.registry.home import Home
+from slm_assets.registry.registry import Plan
 from slm_assets.stages.contract import StageResult
+from slm_assets.stages.plans import open_domain, open_version
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.table import BY_NAME, STAGES
 
@@ -31,6 +34,12 @@ def install(put: Callable[[Any, str, Any], None] = lambda d, k, v: d.__setitem__
         module = ModuleType(f"slm_assets.stages.{stage.name}")
         module.run = run  # type: ignore[attr-defined]
         put(sys.modules, module.__name__, module)
+
+
+def opened(home: Home, domain: str, fraction: float = GOOD) -> Plan:
+    """The next version of a domain, opened with that train_fraction."""
+    loaded, registry = open_domain(home, domain)
+    return open_version(loaded, registry, params={"train_fraction": fraction}, actor="tester")
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -95,7 +104,7 @@ def _evaluate(ctx: StageContext, fraction: float) -> StageResult:
         "roles": {"triage": outcome},
         "confusion": {
             "triage": {
-                "intent": {"classes": ["refund", "track", "a <b> & c"], "counts": [[30, 2, 0], [1, 28, 1], [0, 5, 23]]}
+                "/intent": {"classes": ["refund", "track", "a <b> & c"], "counts": [[30, 2, 0], [1, 28, 1], [0, 5, 23]]}
             }
         },
         "calibration": {

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import fake_stages
 import pytest
-from conftest import opened
+from fake_stages import opened
 from filelock import FileLock
 
 from slm_assets.assets.checks import DESCRIPTIONS

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import fake_stages
 import pytest
-from conftest import opened
+from fake_stages import opened
 
 from slm_assets.automation import instance as instances
 from slm_assets.automation import tags
@@ -129,9 +129,7 @@ def test_open_version_from_the_ui(home: Home, definitions: dg.Definitions) -> No
     job = definitions.resolve_job_def("open_version")
     config = {"domain": "two", "train_fraction": 0.5, "reason": "a try"}
     with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(
-            instance=instance, run_config={"ops": {"open_a_version": {"config": config}}}
-        )
+        result = job.execute_in_process(instance=instance, run_config={"ops": {"open_a_version": {"config": config}}})
         assert instance.get_dynamic_partitions("version") == ["v1"]
         run = instance.get_run_by_id(result.run_id)
         assert run is not None

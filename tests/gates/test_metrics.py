@@ -116,7 +116,7 @@ def test_score_is_fast_enough_for_a_hundred_thousand_rows() -> None:
     copies = [dict(row) for row in rows]
     start = time.perf_counter()
     assert score(rows, copies, "/arguments").all()
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 5
 
 
 def test_recall_is_keyed_by_the_true_class() -> None:

@@ -120,7 +120,7 @@ def test_two_thousand_rows_in_five_hundred_groups_take_little_time() -> None:
         start = time.perf_counter()
         paired(ours, theirs, keys)
         seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.1
+    assert min(seconds) < 0.25  # 12 ms on an idle core
 
 
 def test_turns_needed_grow_with_discordance_power_and_clustering() -> None:

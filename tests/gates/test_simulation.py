@@ -59,8 +59,8 @@ def test_an_equal_challenger_seldom_fails(groups: int, size: int, icc: float) ->
 
 def test_an_equal_challenger_passes_at_the_n_that_the_verdict_names() -> None:
     for pilot in (sim.World(150, 1, 0.02, 0.02), sim.World(40, 20, 0.02, 0.02, 0.3)):
-        rate, _, total = sim.power_at_named(pilot, RUNS, 20)
-        assert rate >= 0.8 - SLACK * sqrt(0.8 * 0.2 / total)
+        rate, _, total = sim.power_at_named(pilot, RUNS, 25)
+        assert total == RUNS and rate >= 0.8
 
 
 def test_a_role_with_all_its_gates() -> None:
@@ -85,7 +85,7 @@ def test_a_model_exactly_at_its_target_seldom_passes() -> None:
 def test_the_batched_functions_say_what_the_verdicts_say() -> None:
     world = sim.World(60, 10, 0.04, 0.02, 0.2)
     groups, rng = sim.grouping(world), np.random.default_rng(6)
-    chunk = next(sim.outcomes(world, 25, rng))[:, 0]
+    chunk = next(sim.outcomes(world, 12, rng))[:, 0]
     found = sim.bounds(chunk, groups, Level())
     for run, low, high in zip(chunk, found.low, found.high, strict=True):
         verdict = noninferiority(*sim.pair(run.ravel()), groups, place=Place("incumbent", "role"))

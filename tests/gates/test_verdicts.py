@@ -41,6 +41,12 @@ def test_equal_models_pass_on_enough_rows_and_are_undecided_on_few() -> None:
     assert str(few.n_needed) in few.reason and "60 turns" in few.reason
 
 
+def test_without_common_rows_nothing_is_decided() -> None:
+    verdict = noninferiority([], [], place=PLACE)
+    assert verdict.verdict == "INSUFFICIENT" and verdict.n == 0
+    assert verdict.n_needed is not None and 149 <= verdict.n_needed <= 170
+
+
 def test_a_much_worse_model_fails_with_its_numbers() -> None:
     verdict = noninferiority(scores(500, 100), scores(500, 10), place=PLACE)
     assert verdict.verdict == "FAIL"

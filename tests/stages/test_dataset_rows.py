@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,18 @@ def test_a_damaged_file_is_refused(build: Build) -> None:
     build.seed("a.parquet", b"PAR1 not really PAR1", version="parquet")
     with pytest.raises(BadInputError, match=r"seed/a.parquet: the Parquet file is damaged"):
         build.dataset("two", seed="parquet")
+
+
+def test_a_full_disk_leaves_nothing_half_written(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    build.seed("a.jsonl", phrases(60))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        build.dataset()
+    assert list((build.base / "dataset").iterdir()) == []
 
 
 def test_rows_may_keep_their_parts_anywhere(tmp_path: Path) -> None:

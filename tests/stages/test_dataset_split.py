@@ -299,6 +299,9 @@ class TestFixed:
         folder, _ = build.dataset()
         assert len(ids(folder, "eval")) == 3
         assert len(split_of(folder)) == 26
+        again, result = build.dataset("again", parent="dataset", epoch=4)
+        assert (again / "eval.jsonl").read_bytes() == (folder / "eval.jsonl").read_bytes()
+        assert (len(split_of(again)), result.summary["epoch"]) == (26, 4)
 
 
 def test_two_runs_are_equal_and_paths_do_not_matter(tmp_path: Path) -> None:

@@ -5,25 +5,13 @@ The generator knows what its traveller means (`goal`, `detail`, `updates`); noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Frame = dict[str, Any]
 
-NEEDS = {
-    "places": ("region",),
-    "flights": ("region", "dates", "party"),
-    "hotels": ("region", "dates", "party"),
-    "activities": ("region", "dates"),
-    "transfers": ("region", "dates", "party"),
-    "book_flight": ("party",),
-    "book_hotel": ("dates", "party"),
-    "summary": ("region", "dates"),
-    "calendar": ("dates",),
-    "map": ("region",),
-    "change_region": (),
-    "change_dates": (),
-    "change_party": (),
-}
+TRIP = ("region", "dates", "party")
+NEEDS = {"places": ("region",), "flights": TRIP, "hotels": TRIP, "activities": TRIP, "transfers": TRIP}
 INTENTS = {
     "places": "show_places",
     "flights": "show_flights",
@@ -54,7 +42,7 @@ def merge(state: Frame, updates: Frame) -> Frame:
     return after
 
 
-def missing(needs: tuple[str, ...], after: Frame, *, unserved: bool) -> list[str]:
+def missing(needs: Sequence[str], after: Frame, *, unserved: bool) -> list[str]:
     """Which of the needs the state does not meet; a city that is not served has to be chosen again."""
     have = {
         "region": "region" in after and not unserved,
@@ -76,7 +64,7 @@ def extract(goal: str, detail: Frame, state: Frame, updates: Frame) -> Frame:
         return _frame(updates, {"kind": "clarify", "reason": "confirmation_required"})
     if goal in ("order_detail", "flight_detail", "summarize"):
         return _frame(updates, {"kind": goal})
-    lacking = missing(NEEDS[goal], after, unserved=unserved)
+    lacking = missing(NEEDS.get(goal, ()), after, unserved=unserved)
     if goal.startswith("change_"):
         lacking = [goal.removeprefix("change_")]
     if lacking:
@@ -88,7 +76,7 @@ def extract(goal: str, detail: Frame, state: Frame, updates: Frame) -> Frame:
 
 def _next_goal(after: Frame, *, unserved: bool) -> str:
     """Where the planning goes on by itself."""
-    if missing(("region", "dates", "party"), after, unserved=unserved):
+    if missing(TRIP, after, unserved=unserved):
         return "flights"
     if "pending_goal" in after:
         return str(after["pending_goal"])
@@ -103,6 +91,9 @@ def _resolve(goal: str, after: Frame, *, unserved: bool) -> str:
     """The goal that a vague one comes down to in this state."""
     if goal == "next":
         return _next_goal(after, unserved=unserved)
+    if goal == "info":
+        open_needs = missing(TRIP, after, unserved=unserved)
+        return "flights" if open_needs else str(after.get("pending_goal", "summary"))
     if goal == "book_it":
         flight = "picked_flight_offer_id" in after and "order_id" not in after
         goal = "book_flight" if flight else "book_hotel"
@@ -227,6 +218,7 @@ def render(frame: Frame, detail: Frame, state: Frame) -> Frame:
     if kind in ("error", "clarify"):
         name = "error_card" if kind == "error" else "choice_prompt"
         return {"bot_message": message, "widgets": [_widget(name, "standard", {"reason": intent["reason"]})]}
+    start = {key: after[key] for key in ("check_in_date",) if key in after}
     if kind == "flight_detail":
         widgets = [_widget("flight_card", length, {"offer_id": after["picked_flight_offer_id"]})]
     elif kind == "order_confirmation":
@@ -238,20 +230,20 @@ def render(frame: Frame, detail: Frame, state: Frame) -> Frame:
         hotel = frame["tool_requests"][0]["arguments"]["hotel_id"]
         widgets = [_widget("hotel_card", "confirmation", {"hotel_id": hotel})]
     elif kind == "calendar_live":
-        widgets = [_widget("calendar_view", "full", {"check_in_date": after["check_in_date"]})]
+        widgets = [_widget("calendar_view", "full", start)]
     elif kind == "trip_map":
-        payload = {"city_code": after["region"]["city_code"], "places": state.get("places_seen", [])}
-        widgets = [_widget("map_view", "standard", payload)]
+        city = {"city_code": after["region"]["city_code"]} if "region" in after else {}
+        widgets = [_widget("map_view", "standard", {**city, "places": state.get("places_seen", [])})]
     elif kind == "summarize":
         keys = ("places_seen", "flight_search_results", "hotel_search_results")
         widgets = [_widget("itinerary_summary", "results", {key: state[key] for key in keys if key in state})]
     else:
-        payload = {"region": after["region"]["label"], "check_in_date": after["check_in_date"]}
+        region = {"region": after["region"]["label"]} if "region" in after else {}
         ids = ("picked_flight_offer_id", "picked_hotel_id", "order_id")
-        payload |= {key: after[key] for key in ids if key in after}
+        chosen = {key: after[key] for key in ids if key in after}
         widgets = [
-            _widget("itinerary_summary", length, payload),
-            _widget("calendar_view", "compact", {"check_in_date": after["check_in_date"]}),
+            _widget("itinerary_summary", length, {**region, **start, **chosen}),
+            _widget("calendar_view", "compact", start),
         ]
     return {"bot_message": message, "widgets": widgets}
 

@@ -43,26 +43,23 @@ def alias(rng: random.Random, code: str) -> str:
     return name.title() if rng.random() < 0.6 and "'" not in name else name
 
 
-def expand(rng: random.Random, line: str) -> tuple[str, str]:
-    """A line with its alternatives chosen, and the choice of the first one (part of the template's id)."""
-    first = ""
+def expand(rng: random.Random, line: str) -> tuple[str, list[str]]:
+    """A line with its alternatives chosen, and the choices."""
+    choices = []
     while match := _CHOICE.search(line):
-        choice = rng.choice(match.group(1).split("|"))
-        first = first or choice
-        line = line[: match.start()] + choice + line[match.end() :]
-    return line, first
+        choices.append(rng.choice(match.group(1).split("|")))
+        line = line[: match.start()] + choices[-1] + line[match.end() :]
+    return line, choices
 
 
 def pick_core(rng: random.Random, goal: str) -> tuple[str, str]:
-    """A core phrase of a goal and its template id, every template equally likely."""
-    templates = [
-        (index, choice)
-        for index, line in enumerate(PHRASES["core"][goal])
-        for choice in (_CHOICE.search(line) or [None, ""])[1].split("|")
-    ]
-    index, choice = rng.choice(templates)
-    line = _CHOICE.sub(lambda _: choice, PHRASES["core"][goal][index], count=1)
-    return expand(rng, line)[0], f"{goal}/{index}/{choice}"
+    """A core phrase of a goal and its template id: the line with its choices. The sixth line is one template
+    whatever was chosen, so that some phrasings are wholly new where they are held out."""
+    lines = PHRASES["core"][goal]
+    index = rng.randrange(len(lines))
+    text, choices = expand(rng, lines[index])
+    whole = index == 5
+    return text, "/".join([goal, str(index), *([] if whole else choices)])
 
 
 def fill(rng: random.Random, text: str, draft: Draft) -> str:
@@ -176,7 +173,7 @@ def assemble(rng: random.Random, core: str, draft: Draft) -> str:
     parts = [core, *draft.clauses] if rng.random() < 0.8 else [*draft.clauses, core]
     joiner = rng.choice([" ", " ", ", "])
     text = joiner.join(part for part in parts if part)
-    if rng.random() < 0.12:
+    if rng.random() < 0.08:
         chat = rng.choice(CLAUSE["chat"])
         text = f"{chat}. {text}" if rng.random() < 0.5 else f"{text}. {chat}"
     if rng.random() < 0.3:
@@ -190,7 +187,7 @@ def assemble(rng: random.Random, core: str, draft: Draft) -> str:
         text = text[:1].upper() + text[1:]
     elif roll < 0.78:
         text = text.upper()
-    return slip(rng, text) if rng.random() < 0.10 else text
+    return slip(rng, text) if rng.random() < 0.07 else text
 
 
 def slip(rng: random.Random, text: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import log
+from math import ceil, log
 from typing import Any, Final
 
 import numpy as np
@@ -100,31 +100,58 @@ def find_texts(values: Sequence[Json]) -> frozenset[str]:
     return frozenset(found)
 
 
+@dataclass(frozen=True)
+class Tree:
+    """A decision tree over structured features, as conditions: the nodes that an input passes are features.
+
+    `feature`: structured feature tested at each node, −1 at leaves; `absent`, `present`: the next node;
+    `start`: index of the root's feature.
+    """
+
+    feature: list[int]
+    absent: list[int]
+    present: list[int]
+    start: int
+
+    def passed(self, active: set[int]) -> list[int]:
+        """Features of the nodes on the way of an input, the root left out."""
+        out: list[int] = []
+        node = 0
+        while self.feature[node] >= 0:
+            node = (self.present if self.feature[node] in active else self.absent)[node]
+            out.append(self.start + node)
+        return out
+
+
 class Featurizer:
-    """A fitted vocabulary. `row` gives (indices, values) of one input, the same in training and serving."""
+    """A fitted vocabulary: structured names, words, character n-grams, trees, in this order of indices."""
 
     def __init__(self, settings: LinearSettings, text_names: Sequence[str]) -> None:
         self.settings = settings
         self.text_names = frozenset(text_names)
-        self.paths: dict[str, int] = {}
+        self.names: dict[str, int] = {}
         self.words: dict[str, int] = {}
         self.chars: dict[str, int] = {}
+        self.trees: list[Tree] = []
         self.idf: NDArray[np.float32] = np.zeros(0, np.float32)
         self._pieces: dict[str, list[int]] = {}
 
     @property
     def size(self) -> int:
         """Number of features."""
-        return len(self.paths) + len(self.words) + len(self.chars)
+        vocabulary = len(self.names) + len(self.words) + len(self.chars)
+        return vocabulary + sum(len(tree.feature) for tree in self.trees)
 
-    def fit(self, rows: Sequence[Parts]) -> None:
-        """Choose the vocabulary: features in at least `min_df` rows, the most frequent first if too many."""
-        path_df: Counter[str] = Counter()
+    def fit(self, rows: Sequence[Sequence[str]], texts: Sequence[Parts]) -> None:
+        """Choose the vocabulary from each row's structured names and texts.
+
+        Kept are words and n-grams in `min_df` rows, values (`place=value`) in 0.3 % of the rows, and one
+        of structured names that always occur together; never what every row has.
+        """
         word_df: Counter[str] = Counter()
         char_df: Counter[str] = Counter()
         grams: dict[str, list[str]] = {}
-        for row in rows:
-            path_df.update(list(row.names))
+        for row in texts:
             words: set[str] = set()
             for _, _, text in row.texts:
                 words.update(self._word_grams(_words(text)))
@@ -136,47 +163,53 @@ class Featurizer:
                         grams[gram] = self._char_grams(gram)
                     chars.update(grams[gram])
             char_df.update(chars)
-        least = self.settings.min_df if len(rows) >= 200 else 1
-        blocks = [(path_df, self.settings.path_weight), (word_df, self.settings.word_weight)]
-        blocks.append((char_df, self.settings.char_weight))
-        kept = [_frequent(df, least, self.settings.max_features) if weight else [] for df, weight in blocks]
-        idf = [
-            log((1 + len(rows)) / (1 + df[name])) + 1
-            for (df, _), names in zip(blocks, kept, strict=True)
-            for name in names
-        ]
-        self.restore(kept, np.asarray(idf, np.float32))
+        s = self.settings
+        least = s.min_df if len(texts) >= 200 else 1
+        kept_words = _frequent(word_df, least, s.max_features) if s.word_weight else []
+        kept_chars = _frequent(char_df, least, s.max_features) if s.char_weight else []
+        names = _structured(rows, least, s.max_features) if s.path_weight else []
+        idf = [0.0] * len(names)
+        for df, kept in ((word_df, kept_words), (char_df, kept_chars)):
+            idf += [log((1 + len(texts)) / (1 + df[name])) + 1 for name in kept]
+        self.restore([names, kept_words, kept_chars], np.asarray(idf, np.float32), [])
 
-    def restore(self, vocabulary: Sequence[Sequence[str]], idf: NDArray[np.float32]) -> None:
-        """Set the vocabulary: names of paths, words and character n-grams in index order, idf of all."""
+    def restore(self, vocabulary: Sequence[Sequence[str]], idf: NDArray[np.float32], trees: list[Tree]) -> None:
+        """Set the vocabulary: structured names, words and n-grams in index order, idf of all, trees."""
         start = 0
         tables: list[dict[str, int]] = []
         for names in vocabulary:
             tables.append({name: start + i for i, name in enumerate(names)})
             start += len(names)
-        self.paths, self.words, self.chars = tables
+        self.names, self.words, self.chars = tables
         self.idf = idf
+        self.trees = trees
         self._pieces = {}
 
     def vocabulary(self) -> list[list[str]]:
         """The names in index order, as `restore` takes them."""
-        return [list(self.paths), list(self.words), list(self.chars)]
+        return [list(self.names), list(self.words), list(self.chars)]
 
     def parts(self, value: Json) -> Parts:
         """The named parts of one input."""
         return split_parts(value, self.text_names)
 
-    def row(self, parts: Parts) -> Row:
-        """Feature indices and values of one input; repeated indices add up."""
-        paths = self.paths
-        found = sorted([paths[name] for name in parts.names if name in paths])
-        values = [self.settings.path_weight] * len(found)
-        blocks = [(np.asarray(found, np.int64), np.asarray(values, np.float32))]
+    def known(self, names: Iterable[str]) -> list[int]:
+        """Indices of the structured names that are in the vocabulary, sorted."""
+        table = self.names
+        return sorted([table[name] for name in names if name in table])
+
+    def row(self, active: list[int], parts: Parts) -> Row:
+        """Feature indices and values of the structured features and the texts; repeated indices add up."""
+        blocks = [self.flat(active, self.settings.path_weight)]
         for _, _, text in parts.texts:
             words = _words(text)
             blocks.append(self._block(self._word_ids(words), self.settings.word_weight))
             blocks.append(self._block(self._char_ids(words), self.settings.char_weight))
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
+
+    def flat(self, indices: list[int], weight: float) -> Row:
+        """Features that all have one value."""
+        return np.asarray(indices, np.int64), np.full(len(indices), weight, np.float32)
 
     def _block(self, ids: list[int], weight: float) -> Row:
         """TF-IDF with logarithmic counts, length 1 times `weight`."""
@@ -223,6 +256,29 @@ class Featurizer:
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(_DIGIT.sub("0", text[:MAX_CHARS].casefold()))
+
+
+def decoded_names(key: str, value: Json) -> list[str]:
+    """Structured names of a part of the output that was decoded before, under its top key."""
+    parts = Parts()
+    _collect(value, f"out:/{key}", ("",), frozenset(), parts)
+    return list(parts.names)
+
+
+def _structured(rows: Sequence[Sequence[str]], least: int, most: int) -> list[str]:
+    where: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        for name in row:
+            where.setdefault(name, []).append(i)
+    rare = max(least, ceil(0.003 * len(rows)))
+    first: dict[tuple[int, ...], str] = {}
+    for name in sorted(where, key=lambda name: (len(name), name)):
+        found = where[name]
+        valued = "=" in name or "^" in name
+        if (rare if valued else least) <= len(found) < len(rows):
+            first.setdefault(tuple(found), name)
+    kept = sorted(first.items(), key=lambda item: (-len(item[0]), item[1]))[:most]
+    return sorted(name for _, name in kept)
 
 
 def _frequent(df: Counter[str], least: int, most: int) -> list[str]:

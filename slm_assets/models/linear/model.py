@@ -32,11 +32,12 @@ Weights = NDArray[np.float32]
 @dataclass
 class Factor:
     """Units that one classifier decides. `classes`: per class, one shape (index) per unit; `start`: its
-    first column."""
+    first column; `stage`: what it may know of the output."""
 
     units: list[int]
     classes: list[list[int]]
     start: int
+    stage: int
     temperature: float = 0.5
 
 
@@ -56,6 +57,7 @@ class Structure:
 
     units: list[Unit]
     factors: list[Factor]
+    stages: list[Path]
     templates: list[Template]
     fills: dict[tuple[int, int], list[Fill]]
     fallback: bytes
@@ -65,27 +67,29 @@ class Structure:
 
 
 class _Turn:
-    """What one prediction has worked out so far; texts are tokenised and tagged at most once."""
+    """What one prediction knows of its input; texts are tokenised and tagged at most once."""
 
-    def __init__(self, model: LinearModel, value: Json, parts: Parts, scores: Weights) -> None:
+    def __init__(self, model: LinearModel, value: Json) -> None:
         self.value = value
-        self.scores = scores
-        self._model = model
-        self._parts = parts
-        self._docs: list[Document] | None = None
+        self._tagger = model.tagger
+        parts = model.features.parts(value)
+        names = list(parts.names)
+        self._docs: list[Document] = []
         self._margins: list[Weights] = []
         self._found: dict[int, list[Found]] = {}
+        if self._tagger is not None and parts.texts:
+            self._docs = documents(parts.texts)
+            self._margins = [self._tagger.scores(document) for document in self._docs]
+            names += self._tagger.mentions(self._docs, self._margins)
+        self.active = model.features.known(names)
+        index, amounts = model.features.row(self.active, parts)
+        self.scores = model.bias + model.sum_rows(index, amounts)
 
     def texts(self, label: int) -> list[Found]:
         """Values found for a label, the best first."""
         if label not in self._found:
-            tagger = self._model.tagger
-            if tagger is None:
-                return []
-            if self._docs is None:
-                self._docs = documents(self._parts.texts)
-                self._margins = [tagger.scores(document) for document in self._docs]
-            self._found[label] = tagger.find(self._docs, self._margins, label, 12)
+            found = self._tagger.find(self._docs, self._margins, label, 12) if self._tagger else []
+            self._found[label] = found
         return self._found[label]
 
 
@@ -106,6 +110,7 @@ class _Made:
     logp: float
     spans: list[tuple[Path, Found]]
     complete: bool
+    scores: Weights
 
 
 class LinearModel:
@@ -137,10 +142,12 @@ class LinearModel:
 
     def predict(self, value: Json) -> Prediction:
         """Answer one input: any JSON value, also one unlike the training rows."""
-        parts = self.features.parts(value)
-        index, amounts = self.features.row(parts)
-        scores = self.bias + np.add.reduce(self.weights.take(index, axis=0) * amounts[:, None], axis=0)
-        return self._decode(_Turn(self, value, parts, scores))
+        return self._decode(_Turn(self, value))
+
+    def sum_rows(self, index: NDArray[np.int64], amounts: Weights) -> Weights:
+        """Scores that some features add; one order of additions on every machine."""
+        out: Weights = np.add.reduce(self.weights.take(index, axis=0) * amounts[:, None], axis=0)
+        return out
 
     def predict_many(self, values: Sequence[Json]) -> list[Prediction]:
         """Answer many inputs, in order; equal inputs are worked out once."""
@@ -164,7 +171,6 @@ class LinearModel:
 
     def _decode(self, turn: _Turn) -> Prediction:
         """Best-first over the alternatives of every choice until an output meets the contract."""
-        ranked = [self._rank_factor(factor, turn.scores) for factor in self.structure.factors]
         queue: list[tuple[float, int, tuple[tuple[Any, int], ...]]] = [(0.0, 0, ())]
         seen: set[tuple[Any, ...]] = {()}
         order = 0
@@ -172,7 +178,7 @@ class LinearModel:
             if not queue:
                 break
             _, _, moved = heappop(queue)
-            made = self._make(turn, ranked, dict(moved))
+            made = self._make(turn, dict(moved))
             if made.complete:
                 output = _own(made.output)
                 if output is not ABSENT and self.contract.is_valid(output):
@@ -209,40 +215,33 @@ class LinearModel:
             top = np.argsort(-own, kind="stable")[:_ALTERNATIVES].tolist()
         return [(float(shifted[k]) - total, k) for k in top]
 
-    def _make(self, turn: _Turn, ranked: list[list[tuple[float, int]]], moved: dict[Any, int]) -> _Made:
+    def _make(self, turn: _Turn, moved: dict[Any, int]) -> _Made:
+        """Decide and fill stage by stage. `moved`: the points that take another than their best choice."""
         structure = self.structure
+        made = _Made(ABSENT, {}, 0.0, [], True, turn.scores)
         shape_of: list[int] = [-1] * len(structure.units)
-        used: list[tuple[Any, int]] = [("f", 0)] * len(structure.units)
+        owner: list[int] = [-1] * len(structure.units)
         chance: dict[int, float] = {}
-        for f, factor in enumerate(structure.factors):
-            logp, chosen = ranked[f][moved.get(("f", f), 0)]
-            chance[f] = logp
-            for unit, shape in zip(factor.units, factor.classes[chosen], strict=True):
-                shape_of[unit] = shape
-                used[unit] = ("f", f)
-        made = _Made(ABSENT, {}, 0.0, [], True)
-        counted: set[int] = set()
-        for u, unit in enumerate(structure.units):
-            if unit.parent >= 0 and not _holds(made.output, unit):
-                continue
-            point = used[u]
-            if point[1] not in counted:
-                counted.add(point[1])
-                made.logp += chance[point[1]]
-                made.options[point] = [logp for logp, _ in ranked[point[1]]]
-            template = structure.templates[shape_of[u]]
-            if template.tree is None:
-                if template.member:
-                    get(made.output, unit.path).append(orjson.loads(unit.member))
-                continue
-            tree = orjson.loads(template.tree)
-            made.output = _placed(made.output, unit.path, tree)
-            for h, below in enumerate(template.holes):
-                if not self._fill(turn, made, (u, h), shape_of[u], (*unit.path, *below), moved):
+        active = set(turn.active)
+        for k in range(len(structure.stages)):
+            self._enter(made, active, k)
+            for f, factor in enumerate(structure.factors):
+                if factor.stage != k:
+                    continue
+                ranked = self._rank_factor(factor, made.scores)
+                at = min(moved.get(("f", f), 0), len(ranked) - 1)
+                chance[f], chosen = ranked[at]
+                for unit, shape in zip(factor.units, factor.classes[chosen], strict=True):
+                    shape_of[unit], owner[unit] = shape, f
+                made.options["f", f] = [logp for logp, _ in ranked]
+            for u in self._units_of[k]:
+                if not self._place(turn, made, u, shape_of[u], moved):
                     made.complete = False
                     return made
-        if made.output is ABSENT:
-            made.complete = False
+                f = owner[u]
+                if made.decided and f in chance:
+                    made.logp += chance.pop(f)
+        made.complete = made.output is not ABSENT
         return made
 
     def _fill(

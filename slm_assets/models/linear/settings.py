@@ -21,7 +21,8 @@ class LinearSettings:
     """
 
     c: float = 1.0
-    path_weight: float = 2.0
+    path_weight: float = 0.5
+    tree_weight: float = 0.2
     word_weight: float = 1.0
     char_weight: float = 0.5
     word_ngrams: int = 2

@@ -14,6 +14,7 @@ import numpy as np
 
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.gates import verdicts
+from slm_assets.gates.decisive import decisive
 from slm_assets.gates.latency import latency
 from slm_assets.gates.paired import paired
 from slm_assets.gates.types import Verdict
@@ -279,21 +280,6 @@ class _Judge:
             power=self.policy.power,
             family=comparisons * len(gated) + 1 + targets + critical,
         )
-
-
-def decisive(details: Sequence[Verdict], gate: str, role: str) -> Verdict:
-    """The verdict that decides a gate: the worst that blocks; among equals the one with least to spare."""
-    own = [v for v in details if (v.gate, v.role) == (gate, role)]
-    own = [v for v in own if v.blocking] or own
-    if not own:
-        return verdicts.missing(Place(gate, role))
-    severity = ("PASS", "NOT_APPLICABLE", "NOT_INDEPENDENT", "INSUFFICIENT", "FAIL")
-
-    def rank(verdict: Verdict) -> tuple[int, float, str]:
-        spare = (verdict.low - verdict.threshold) if verdict.low is not None and verdict.threshold is not None else 0.0
-        return -severity.index(verdict.verdict), spare, verdict.metric
-
-    return min(own, key=rank)
 
 
 def _left_out(gate: str, role: str, reason: str) -> Verdict:

@@ -23,6 +23,8 @@ from slm_assets.errors import SlmError
 from slm_assets.stages.rows.label_worker import READY, Part, request
 from slm_assets.stages.rows.labelling import Tally
 
+WORKER = ["-m", "slm_assets.stages.rows.label_worker"]
+
 
 @dataclass
 class _Worker:
@@ -99,7 +101,7 @@ def _ready(selector: selectors.BaseSelector, running: dict[int, _Worker]) -> lis
 
 
 def _start(bundle: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "slm_assets.stages.rows.label_worker"]
+    command = [sys.executable, *WORKER]
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603
     except OSError as error:

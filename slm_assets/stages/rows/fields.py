@@ -70,14 +70,19 @@ class _Place:
     def __init__(self, pointer: str) -> None:
         self.pointer = pointer
         self._path = steps(pointer)
-        self._key = self._path[0] if len(self._path) == 1 else None
+        self._many = "*" in self._path
+        self._key = self._path[0] if len(self._path) == 1 and not self._many else None
+
+    def all(self, row: dict[str, Json]) -> list[Json]:
+        """Every value there."""
+        if self._key is not None:
+            return [row[self._key]] if self._key in row else []
+        return values_at(row, self._path)
 
     def get(self, row: dict[str, Json]) -> list[Json]:
-        """What is there, as a list of one; empty when nothing is."""
-        if self._key in row:
-            return [row[self._key]]
-        found = values_at(row, self._path)
-        return [found] if "*" in self._path and found else found
+        """What is there, as a list of one (`*`: of one list); empty when nothing is."""
+        found = self.all(row)
+        return [found] if self._many and found else found
 
 
 class RowShape:
@@ -88,7 +93,7 @@ class RowShape:
         self._source = _place(fields.label_source)
         self._input = _places(fields.input)
         self._labels = _places(fields.labels)
-        self._keys = [(f"{pointer}\0".encode(), steps(pointer)) for pointer in group_by]
+        self._keys = [(f"{pointer}\0".encode(), _Place(pointer)) for pointer in group_by]
 
     def take(self, row: Json) -> Parts:
         """The parts of one row. Errors: RowError names the pointer where something is missing."""
@@ -129,8 +134,8 @@ class RowShape:
 
     def _groups(self, row: Json) -> tuple[int, ...]:
         found = []
-        for prefix, path in self._keys:
-            for value in values_at(row, path):
+        for prefix, place in self._keys:
+            for value in place.all(row):
                 if value is not None:
                     found.append(hash64(prefix + canonical.dumps(value)))
         return tuple(found)

@@ -58,8 +58,8 @@ def label_part(labeller: Labeller, part: Part, lost: str = "") -> Tally:
     tally = Tally()
     found = labeller.label(part.rows(), tally, lost)
     out = Path(part.out)
-    canonical.write_bytes(out / f"{part.name}.labels", _lines([row for row, _ in found]))
-    canonical.write_bytes(out / f"{part.name}.disagreements", _lines([one for _, some in found for one in some]))
+    (out / f"{part.name}.labels").write_bytes(_lines([row for row, _ in found]))
+    (out / f"{part.name}.disagreements").write_bytes(_lines([one for _, some in found for one in some]))
     return tally
 
 

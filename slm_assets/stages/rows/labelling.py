@@ -164,5 +164,5 @@ class Labeller:
 
     def _see(self, tally: Tally, who: str, role: str, output: Json) -> None:
         """Remember which values of closed lists occur."""
-        facts = self._contracts.labels({role: output}).facts
-        tally.seen.setdefault(who, set()).update(fact for fact in facts if fact.startswith("value\0"))
+        seen = tally.seen.setdefault(who, set())
+        seen |= self._contracts.labels({role: output}).values - seen

@@ -8,7 +8,6 @@ A *unit* is one distinct pair of structure and text.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,9 @@ from slm_assets.stages.rows.corpus import Corpus, Hashes, Ints, Mask, batches
 
 NUM_HASHES = 64
 BATCH = 100_000
+CACHED = 8_192
+"""Units whose signatures fit a processor's cache."""
+
 MAX_PER_BUCKET = 64
 """Eval units that one train unit is compared with per bucket: keeps skewed buckets linear."""
 
@@ -84,14 +86,21 @@ def band_rows(threshold: float, recall: float) -> int:
     return 1
 
 
-def band_keys(hashes: Signatures, structure: Hashes, rows: int) -> Iterator[Hashes]:
-    """For each band one key per unit; equal keys mean equal structure and equal hashes in the band."""
-    for band in range(NUM_HASHES // rows):
-        key = structure ^ np.uint64(band)
-        for column in range(band * rows, (band + 1) * rows):
-            key = (key ^ hashes[:, column]) * _MULTIPLIER
-            key ^= key >> _SHIFT
-        yield key
+def band_keys(hashes: Signatures, structure: Hashes, rows: int) -> npt.NDArray[np.uint64]:
+    """A key per band and unit, shape (bands, units); equal keys in a band mean equal structure and equal
+    hashes in it."""
+    bands = NUM_HASHES // rows
+    keys = np.empty((bands, len(hashes)), dtype=np.uint64)
+    for start in range(0, len(hashes), CACHED):
+        part = slice(start, start + CACHED)
+        block = hashes[part]
+        for band in range(bands):
+            key = structure[part] ^ np.uint64(band)
+            for column in range(band * rows, (band + 1) * rows):
+                key = (key ^ block[:, column]) * _MULTIPLIER
+                key ^= key >> _SHIFT
+            keys[band, part] = key
+    return keys
 
 
 class Similarity:
@@ -214,12 +223,12 @@ def _cross_pairs(keys: Hashes, targets: int, searched: Ints, band: int) -> tuple
     ordered = keys[:targets][order]
     wanted = keys[targets:][searched]
     low = np.searchsorted(ordered, wanted, side="left")
-    count = np.searchsorted(ordered, wanted, side="right") - low
-    hit = np.flatnonzero(count)
-    low, count, searched = low[hit], count[hit], searched[hit]
+    hit = np.flatnonzero(ordered[np.minimum(low, targets - 1)] == wanted)
+    low, searched = low[hit], searched[hit]
+    count = np.searchsorted(ordered, wanted[hit], side="right") - low
     taken = np.minimum(count, MAX_PER_BUCKET)
     ends = np.cumsum(taken)
     nth = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - taken, taken)
-    start = np.where(count > taken, (searched * 31 + band * MAX_PER_BUCKET) % np.maximum(count, 1), 0)
+    start = np.where(count > taken, (searched * 31 + band * MAX_PER_BUCKET) % count, 0)
     offset = (np.repeat(start, taken) + nth) % np.repeat(count, taken)
     return order[np.repeat(low, taken) + offset], np.repeat(searched, taken) + targets

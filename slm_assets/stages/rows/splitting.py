@@ -191,10 +191,10 @@ def assign_fixed(corpus: Corpus, group: Hashes, always_eval: Mask, split: Split)
 
 def thin_out(corpus: Corpus, result: Assignment, fraction: float) -> None:
     """Keep a share of the train rows, by the hash of their ids: a smaller share is part of a larger."""
-    train = np.flatnonzero(result.split == TRAIN)
-    names = list(corpus.ids)
     limit = int(fraction * 2**64)
-    cut = [row for row in train.tolist() if hash64(b"fraction\0" + names[row].encode()) >= limit]
+    names = list(corpus.ids)
+    train = np.flatnonzero(result.split == TRAIN).tolist() if fraction < 1 else []
+    cut = [row for row in train if hash64(b"fraction\0" + names[row].encode()) >= limit]
     result.split[cut] = DROPPED
     result.notes["left_out_by_fraction"] = len(cut)
 
