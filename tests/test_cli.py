@@ -205,7 +205,9 @@ def test_help_answers_at_once(workplace):
     started = time.monotonic()
     assert workplace.slm("--help").returncode == 0
     assert time.monotonic() - started < 30, "the help must not import the engine room"
-    code = "import sys, slm_assets.cli; print([m for m in ('dagster', 'pandas', 'sklearn', 'daft') if m in sys.modules])"
+    code = (
+        "import sys, slm_assets.cli; print([m for m in ('dagster', 'pandas', 'sklearn', 'daft') if m in sys.modules])"
+    )
     import subprocess
     import sys
 

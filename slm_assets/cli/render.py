@@ -65,7 +65,7 @@ def gates(lines: list[dict[str, Any]]) -> None:
     for g in lines:
         interval = "" if g["low"] is None or g["high"] is None else f"{g['low']:.4f} … {g['high']:.4f}"
         table.add_row(
-            g["gate"], g["role"] or "all", paint(g["verdict"]), g["metric"] + (f" ({g['slice']})" if g["slice"] else ""),
+            g["gate"], g["role"] or "all", paint(g["verdict"]), _where(g),
             number(g["value"]), interval, number(g["threshold"]), str(g["n"]), escape(g["reason"]),
         )  # fmt: skip
     CONSOLE.print(table)
@@ -180,6 +180,10 @@ def paint(word: str) -> str:
 def number(value: float | None) -> str:
     """Four digits, or nothing."""
     return "" if value is None else f"{value:.4f}".rstrip("0").rstrip(".") if value == int(value) else f"{value:.4f}"
+
+
+def _where(gate: dict[str, Any]) -> str:
+    return f"{gate['metric']} ({gate['slice']})" if gate["slice"] else str(gate["metric"])
 
 
 def _engine(flag: dict[str, Any]) -> str:

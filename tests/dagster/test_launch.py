@@ -75,6 +75,7 @@ def test_what_stopped_a_run_is_told(home: Home, definitions: dg.Definitions, sta
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_ended_by_the_next(home: Home, definitions: dg.Definitions, stages: Calls) -> None:
     """A run whose process was killed would be "started" for ever."""
     plan = opened(home, "one")

@@ -96,9 +96,7 @@ def test_entries_are_immutable_and_commits_idempotent(registry):
     registry.commit(a_cell())
     registry.commit(a_cell())
     assert registry.entry("dataset", "d", 1)["sha256"] == "a" * 64
-    assert registry.edges() == [
-        ("registry://local/default/dataset/d/9", "registry://local/default/dataset/d/1")
-    ]
+    assert registry.edges() == [("registry://local/default/dataset/d/9", "registry://local/default/dataset/d/1")]
     with pytest.raises(BadInputError, match="immutable"):
         registry.commit(a_cell(sha="b" * 64, receipt={"x": 2}))
     assert registry.cell("d", 1, "dataset")["receipt"] == {"x": 1}, "the refused commit left nothing"

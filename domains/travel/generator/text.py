@@ -53,13 +53,11 @@ def expand(rng: random.Random, line: str) -> tuple[str, list[str]]:
 
 
 def pick_core(rng: random.Random, goal: str) -> tuple[str, str]:
-    """A core phrase of a goal and its template id: the line with its choices. The sixth line is one template
-    whatever was chosen, so that some phrasings are wholly new where they are held out."""
+    """A core phrase of a goal, and its template: the line and the choices made in it."""
     lines = PHRASES["core"][goal]
     index = rng.randrange(len(lines))
     text, choices = expand(rng, lines[index])
-    whole = index == 5
-    return text, "/".join([goal, str(index), *([] if whole else choices)])
+    return text, "/".join([goal, str(index), *choices])
 
 
 def fill(rng: random.Random, text: str, draft: Draft) -> str:
@@ -173,10 +171,10 @@ def assemble(rng: random.Random, core: str, draft: Draft) -> str:
     parts = [core, *draft.clauses] if rng.random() < 0.8 else [*draft.clauses, core]
     joiner = rng.choice([" ", " ", ", "])
     text = joiner.join(part for part in parts if part)
-    if rng.random() < 0.08:
+    if rng.random() < 0.06:
         chat = rng.choice(CLAUSE["chat"])
         text = f"{chat}. {text}" if rng.random() < 0.5 else f"{text}. {chat}"
-    if rng.random() < 0.3:
+    if rng.random() < 0.25:
         text = f"{rng.choice(CLAUSE['opener'])} {text}"
     if rng.random() < 0.3:
         text = f"{text} {rng.choice(CLAUSE['closer'])}".replace(" ?", "?").replace(" !", "!")

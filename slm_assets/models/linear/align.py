@@ -185,30 +185,6 @@ def _by_alias(docs: Sequence[Document], aliases: Sequence[str], longest: int) ->
     return places or loose
 
 
-def train_tagger(
-    docs: Sequence[Sequence[Document]], labels: list[Label], found: Sequence[Sequence[Occurrence]], *, seed: int
-) -> Tagger:
-    """Fit the tagger on the aligned occurrences of each label (same order as `labels`).
-
-    Rows with several places for a value wait for a second pass, where a first tagger chooses.
-    """
-    by_row: dict[int, list[tuple[int, Occurrence]]] = defaultdict(list)
-    for k, occurrences in enumerate(found):
-        for occurrence in occurrences:
-            by_row[occurrence.row].append((k, occurrence))
-    features = _Examples(docs, gazetteer(labels))
-    unclear = {row for row, items in by_row.items() if _clash([o for _, o in items])}
-    clear = sum(1 for row in by_row if row not in unclear)
-    first = set() if clear < max(5, len(by_row) // 10) else unclear
-    chosen = {row: [(k, o.places[0]) for k, o in items if o.places] for row, items in by_row.items()}
-    tagger = features.fit(labels, chosen, first, seed)
-    if first:
-        for row in sorted(first):
-            chosen[row] = _choose(tagger, docs[row], by_row[row])
-        tagger = features.fit(labels, chosen, set(), seed)
-    return tagger
-
-
 def _clash(items: Sequence[Occurrence]) -> bool:
     used: set[tuple[int, int]] = set()
     for occurrence in items:
@@ -244,28 +220,58 @@ def _choose(
     return chosen
 
 
-class _Examples:
-    """Token features of all rows, computed once for both passes."""
+class Examples:
+    """Token features and places of all rows, worked out once for every tagger that is fitted on them."""
 
-    def __init__(self, docs: Sequence[Sequence[Document]], words: Sequence[frozenset[str]]) -> None:
+    def __init__(
+        self, docs: Sequence[Sequence[Document]], labels: list[Label], found: Sequence[Sequence[Occurrence]]
+    ) -> None:
+        """`found`: the aligned occurrences of each label, in the order of `labels`."""
+        self.docs = docs
+        self.labels = labels
+        self.by_row: dict[int, list[tuple[int, Occurrence]]] = defaultdict(list)
+        for k, occurrences in enumerate(found):
+            for occurrence in occurrences:
+                self.by_row[occurrence.row].append((k, occurrence))
+        words = gazetteer(labels)
+        named = [[token_features(document, words) for document in row] for row in docs]
         df: Counter[str] = Counter()
-        self.rows: list[list[list[list[str]]]] = []
-        for row in docs:
-            named = [token_features(document, words) for document in row]
-            self.rows.append(named)
-            for document in named:
+        for row in named:
+            for document in row:
                 for token in document:
                     df.update(token)
         least = 2 if len(docs) >= 200 else 1
         self.names = sorted(name for name, n in df.items() if n >= least)
-        self.index = {name: i for i, name in enumerate(self.names)}
+        index = {name: i for i, name in enumerate(self.names)}
+        self.bias = index.get("bias", -1)
+        self.ids = [
+            [[tuple(sorted({index[n] for n in token if n in index})) for token in document] for document in row]
+            for row in named
+        ]
 
-    def fit(self, labels: list[Label], chosen: dict[int, list[tuple[int, Place]]], skip: set[int], seed: int) -> Tagger:
+    def train(self, skip: set[int], *, seed: int) -> Tagger:
+        """A tagger from the rows outside `skip`.
+
+        Rows with several places for a value wait for a second pass, where a first tagger chooses.
+        """
+        rows = [row for row in self.by_row if row not in skip]
+        unclear = {row for row in rows if _clash([o for _, o in self.by_row[row]])}
+        if len(rows) - len(unclear) < max(5, len(rows) // 10):
+            unclear = set()
+        chosen = {row: [(k, o.places[0]) for k, o in self.by_row[row] if o.places] for row in rows}
+        tagger = self._fit(chosen, skip | unclear, seed)
+        if unclear:
+            for row in sorted(unclear):
+                chosen[row] = _choose(tagger, self.docs[row], self.by_row[row])
+            tagger = self._fit(chosen, skip, seed)
+        return tagger
+
+    def _fit(self, chosen: dict[int, list[tuple[int, Place]]], skip: set[int], seed: int) -> Tagger:
         """Weights of one pass; equal tokens with equal tags are one weighted example."""
         from scipy import sparse
 
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
-        for row, named in enumerate(self.rows):
+        for row, named in enumerate(self.ids):
             if row in skip:
                 continue
             tags = [[0] * len(document) for document in named]
@@ -274,9 +280,7 @@ class _Examples:
                 for t in range(i + 1, j + 1):
                     tags[d][t] = 2 + 2 * k
             for document, line in zip(named, tags, strict=True):
-                for names, tag in zip(document, line, strict=True):
-                    ids = tuple(sorted(self.index[name] for name in names if name in self.index))
-                    counts[ids, tag] += 1
+                counts.update(zip(document, line, strict=True))
         examples = sorted(counts)
         indptr = np.cumsum([0, *(len(ids) for ids, _ in examples)])
         indices = np.asarray([i for ids, _ in examples for i in ids], np.int64)
@@ -284,13 +288,12 @@ class _Examples:
         y = np.asarray([tag for _, tag in examples])
         weight = np.sqrt(np.asarray([counts[e] for e in examples], np.float64))
         classes, w, b = fit_svm(x, y, c=0.5, seed=seed, weight=weight)
-        full = np.zeros((len(self.names), 1 + 2 * len(labels)), np.float32)
+        full = np.zeros((len(self.names), 1 + 2 * len(self.labels)), np.float32)
         full[:, [int(tag) for tag in classes]] = w
-        bias = self.index["bias"] if "bias" in self.index else -1
         missing = sorted(set(range(full.shape[1])) - {int(tag) for tag in classes})
-        if bias >= 0:
-            full[bias, [int(tag) for tag in classes]] += b
-            full[bias, missing] = -2.0
+        if self.bias >= 0:
+            full[self.bias, [int(tag) for tag in classes]] += b
+            full[self.bias, missing] = -2.0
         used = np.flatnonzero(np.abs(full).max(axis=1) > 1e-4)
         weights = full[used].astype(np.float16).astype(np.float32)
-        return Tagger(labels, [self.names[i] for i in used], weights)
+        return Tagger(self.labels, [self.names[i] for i in used], weights)

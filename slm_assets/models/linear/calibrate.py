@@ -10,24 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
-from slm_assets.models.linear.features import matrix
 from slm_assets.models.linear.learner import fit_temperature
 from slm_assets.models.linear.model import Factor, LinearModel
 from slm_assets.models.linear.paths import pointer, text_of
 from slm_assets.models.linear.shapes import Layout, unit_keys
 
 Problem = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Rows in which a factor is decided, and its class in each."""
+"""Rows in which a factor is decided, and its class in each. `x` is one matrix per stage."""
 
-Svm = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[Any], Any, Any]]
+Svm = Callable[[int, NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[Any], Any, Any]]
 
 
-def _about(model: LinearModel, factor: Factor, problem: Problem, x: Any) -> dict[str, Json]:
+def _about(model: LinearModel, factor: Factor, problem: Problem, x: Sequence[Any]) -> dict[str, Json]:
     rows, truth = problem
     places = sorted({pointer(model.structure.units[u].path) or "/" for u in factor.units})
     info: dict[str, Json] = {"places": places, "classes": len(factor.classes), "n": len(rows)}
     if len(factor.classes) > 1:
-        info["training_accuracy"] = _accuracy(_scores(model, factor, x[rows]), truth)
+        info["training_accuracy"] = _accuracy(_scores(model, factor, x[factor.stage][rows]), truth)
     return info
 
 
@@ -41,7 +40,7 @@ def _accuracy(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
 
 
 def out_of_fold(
-    model: LinearModel, problems: Sequence[Problem], x: Any, fold: NDArray[np.int64], svm: Svm
+    model: LinearModel, problems: Sequence[Problem], x: Sequence[Any], fold: NDArray[np.int64], svm: Svm
 ) -> list[dict[str, Json]]:
     """Set each factor's temperature on scores of classifiers that have not seen the row's fold.
 
@@ -57,9 +56,9 @@ def out_of_fold(
             inside, outside = np.flatnonzero(fold[rows] != k), np.flatnonzero(fold[rows] == k)
             if not len(inside) or not len(outside):
                 continue
-            classes, w, b = svm(rows[inside], truth[inside])
+            classes, w, b = svm(factor.stage, rows[inside], truth[inside])
             margin = np.full((len(outside), len(factor.classes)), -3.0)
-            margin[:, classes] = x[rows[outside]] @ w + b
+            margin[:, classes] = x[factor.stage][rows[outside]] @ w + b
             scores.append(margin)
             held.append(truth[outside])
         if scores:
@@ -76,7 +75,8 @@ def on_validation(
     layout: Layout,
     holes: set[str],
     problems: Sequence[Problem],
-    x: Any,
+    x: Sequence[Any],
+    seen: Sequence[Any],
     validation: Sequence[tuple[Json, Json]],
 ) -> list[dict[str, Json]]:
     """Set each factor's temperature, and the power of the whole, on rows that were not trained on.
@@ -84,8 +84,6 @@ def on_validation(
     Returns per factor: places, classes, n, training and validation accuracy, temperature.
     """
     outputs = [target for _, target in validation]
-    features = model.features
-    seen = matrix([features.row(features.parts(value)) for value, _ in validation], features.size)
     shapes = model.shape_index
     out = []
     for factor, problem in zip(model.structure.factors, problems, strict=True):
@@ -95,7 +93,7 @@ def on_validation(
         if len(factor.classes) > 1 and rows:
             at = {tuple(name): k for k, name in enumerate(factor.classes)}
             truth = np.asarray([at.get(tuple(shapes.get(k[row], -1) for k in keys), -1) for row in rows])
-            scores = _scores(model, factor, seen[rows])
+            scores = _scores(model, factor, seen[factor.stage][rows])
             info["validation_accuracy"] = _accuracy(scores, truth)
             factor.temperature = fit_temperature(scores, truth)
         info["temperature"] = factor.temperature

@@ -13,7 +13,7 @@ from safetensors.numpy import save as save_arrays
 
 from slm_assets import canonical
 from slm_assets.errors import ArtifactError
-from slm_assets.models.linear.features import Featurizer
+from slm_assets.models.linear.features import Featurizer, Tree
 from slm_assets.models.linear.fills import Fill
 from slm_assets.models.linear.model import Factor, LinearModel, Structure, template
 from slm_assets.models.linear.schema import Contract
@@ -37,7 +37,9 @@ def save(model: LinearModel, folder: FilePath) -> None:
         "texts": sorted(model.features.text_names),
         "vocabulary": model.features.vocabulary(),
         "units": [[list(u.path), u.parent, u.member] for u in structure.units],
-        "factors": [[f.units, f.classes, f.start, f.temperature] for f in structure.factors],
+        "factors": [[f.units, f.classes, f.start, f.stage, f.temperature] for f in structure.factors],
+        "stages": [list(path) for path in structure.stages],
+        "trees": [[t.feature, t.absent, t.present, t.start] for t in model.features.trees],
         "shapes": structure.shape_keys,
         "fills": [[u, s, [fill.to_json() for fill in fills]] for (u, s), fills in sorted(structure.fills.items())],
         "fallback": [structure.fallback.decode(), structure.fallback_valid],
@@ -75,11 +77,12 @@ def load(folder: FilePath, schema: dict[str, Any]) -> LinearModel:
 
 def _assemble(document: dict[str, Any], arrays: dict[str, Any], schema: dict[str, Any]) -> LinearModel:
     features = Featurizer(from_hyperparams(document["settings"]), document["texts"])
-    features.restore(document["vocabulary"], arrays["idf"])
+    features.restore(document["vocabulary"], arrays["idf"], [Tree(*tree) for tree in document["trees"]])
     shape_keys = document["shapes"]
     structure = Structure(
         units=[Unit(tuple(path), parent, member) for path, parent, member in document["units"]],
-        factors=[Factor(units, classes, start, t) for units, classes, start, t in document["factors"]],
+        factors=[Factor(*factor) for factor in document["factors"]],
+        stages=[tuple(path) for path in document["stages"]],
         templates=[template(key) for key in shape_keys],
         fills={(u, s): [Fill.from_json(fill) for fill in fills] for u, s, fills in document["fills"]},
         fallback=document["fallback"][0].encode(),
@@ -88,7 +91,7 @@ def _assemble(document: dict[str, Any], arrays: dict[str, Any], schema: dict[str
         calibration=document["calibration"],
     )
     weights, bias = arrays["weights"].astype(np.float32), arrays["bias"]
-    if weights.shape != (features.size, len(bias)) or len(features.idf) != features.size:
+    if weights.shape != (features.size, len(bias)) or len(features.idf) > features.size:
         raise ValueError(f"weights {weights.shape} do not fit {features.size} features and {len(bias)} columns")
     tagger = None
     if document["tagger"]:

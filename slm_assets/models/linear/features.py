@@ -220,7 +220,7 @@ class Featurizer:
         values = self.idf.take(index)
         if len(ids) != len(counts):
             values *= 1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))
-        if len(counts):
+        if counts:
             values *= np.float32(weight) / np.sqrt(np.add.reduce(values * values))
         return index, values
 

@@ -96,17 +96,18 @@ def _ranked_fill(
     interner: Interner,
 ) -> tuple[Fill, set[int]]:
     """Sources by greedy cover, then the constants of the rows that no source explains."""
+    candidates = [*candidates, *_constants(codes, interner)]
     truth = np.full(len(codes), -1, np.int64)
     sources: list[Source] = []
     least = max(1, len(codes) // 100)
     while True:
         gains = [int(((truth < 0) & (column == codes)).sum()) for _, column in candidates]
         best = int(np.argmax(gains)) if gains else -1
-        if best < 0 or gains[best] < least or len(sources) == 8:
+        if best < 0 or gains[best] < least or len(sources) == 12:
             break
         truth[(truth < 0) & (candidates[best][1] == codes)] = len(sources)
         sources.append(candidates[best][0])
-    text = next((k for k, source in enumerate(sources) if source.kind == "text"), -1)
+    text = sources.index(TEXT) if TEXT in sources else -1
     texts = {rows[i] for i in np.flatnonzero(truth == text)} if text >= 0 else set()
     counts = Counter(codes[truth < 0].tolist())
     common = sorted(counts, key=lambda code: (-counts[code], interner.texts[code]))
@@ -118,3 +119,10 @@ def _ranked_fill(
     share = round(len(used) / len(codes), 4)
     fill = Fill(sources, trust=share, rows=[rows[i] for i in used], truth=truth[used].tolist())
     return fill, texts
+
+
+def _constants(codes: NDArray[np.int32], interner: Interner) -> list[tuple[Source, NDArray[np.int32]]]:
+    """Values of at least a fifth of the rows, as sources: a default is likelier than a lucky find in a text."""
+    values, counts = np.unique(codes, return_counts=True)
+    common = [int(value) for value, n in zip(values, counts, strict=True) if n >= 0.2 * len(codes)]
+    return [(Source("const", extra=interner.texts[v]), np.full(len(codes), v, np.int32)) for v in common]

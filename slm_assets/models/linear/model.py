@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
 from slm_assets.models.base import Prediction, Span
-from slm_assets.models.linear.features import Featurizer, Parts
+from slm_assets.models.linear.features import Featurizer
 from slm_assets.models.linear.fills import Fill
 from slm_assets.models.linear.paths import ABSENT, Path, get, pointer
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.shapes import PRESENT, Unit, read_shape
 from slm_assets.models.linear.sources import Source, resolve
 from slm_assets.models.linear.spans import Document, Found, Tagger, documents, in_order
+from slm_assets.models.linear.stages import names_of_stage, stage_of
 
 _TRIES: Final = 24
 _ALTERNATIVES: Final = 4
@@ -133,6 +134,10 @@ class LinearModel:
         self.structure = structure
         self.tagger = tagger
         self.report = report
+        self._units: list[list[int]] = [[] for _ in structure.stages]
+        for u, unit in enumerate(structure.units):
+            self._units[stage_of(unit.path, structure.stages)].append(u)
+        self._factor_of = {u: f for f, factor in enumerate(structure.factors) for u in factor.units}
         self._labels = {label.name: k for k, label in enumerate(tagger.labels)} if tagger else {}
 
     @property
@@ -219,30 +224,59 @@ class LinearModel:
         """Decide and fill stage by stage. `moved`: the points that take another than their best choice."""
         structure = self.structure
         made = _Made(ABSENT, {}, 0.0, [], True, turn.scores)
-        shape_of: list[int] = [-1] * len(structure.units)
-        owner: list[int] = [-1] * len(structure.units)
-        chance: dict[int, float] = {}
+        chosen: dict[int, list[int]] = {}
         active = set(turn.active)
-        for k in range(len(structure.stages)):
+        for k, units in enumerate(self._units):
             self._enter(made, active, k)
-            for f, factor in enumerate(structure.factors):
-                if factor.stage != k:
+            for u in units:
+                unit = structure.units[u]
+                if unit.parent >= 0 and not _holds(made.output, unit):
                     continue
-                ranked = self._rank_factor(factor, made.scores)
-                at = min(moved.get(("f", f), 0), len(ranked) - 1)
-                chance[f], chosen = ranked[at]
-                for unit, shape in zip(factor.units, factor.classes[chosen], strict=True):
-                    shape_of[unit], owner[unit] = shape, f
-                made.options["f", f] = [logp for logp, _ in ranked]
-            for u in self._units_of[k]:
-                if not self._place(turn, made, u, shape_of[u], moved):
+                f = self._factor_of[u]
+                if f not in chosen:
+                    chosen[f] = self._choose(made, f, moved)
+                shape = chosen[f][structure.factors[f].units.index(u)]
+                if not self._place(turn, made, u, shape, moved):
                     made.complete = False
                     return made
-                f = owner[u]
-                if made.decided and f in chance:
-                    made.logp += chance.pop(f)
         made.complete = made.output is not ABSENT
         return made
+
+    def _enter(self, made: _Made, active: set[int], k: int) -> None:
+        """Add to the scores what a stage knows beyond the one before it."""
+        features = self.features
+        blocks = []
+        if k:
+            names = names_of_stage(made.output, self.structure.stages, k - 1)
+            fresh = [i for i in features.known(names) if i not in active]
+            active.update(fresh)
+            blocks.append(features.flat(fresh, features.settings.path_weight))
+        if k < len(features.trees):
+            blocks.append(features.flat(features.trees[k].passed(active), features.settings.tree_weight))
+        for index, amounts in blocks:
+            if len(index):
+                made.scores = made.scores + self.sum_rows(index, amounts)
+
+    def _choose(self, made: _Made, f: int, moved: dict[Any, int]) -> list[int]:
+        """The shapes that a factor gives its units."""
+        factor = self.structure.factors[f]
+        ranked = self._rank_factor(factor, made.scores)
+        logp, chosen = ranked[min(moved.get(("f", f), 0), len(ranked) - 1)]
+        made.logp += logp
+        made.options["f", f] = [each for each, _ in ranked]
+        return factor.classes[chosen]
+
+    def _place(self, turn: _Turn, made: _Made, u: int, shape: int, moved: dict[Any, int]) -> bool:
+        """Put a unit's shape into the output and fill its holes; False where one cannot be filled."""
+        unit, made_of = self.structure.units[u], self.structure.templates[shape]
+        if made_of.tree is None:
+            if made_of.member:
+                get(made.output, unit.path).append(orjson.loads(unit.member))
+            return True
+        made.output = _placed(made.output, unit.path, orjson.loads(made_of.tree))
+        return all(
+            self._fill(turn, made, (u, h), shape, (*unit.path, *below), moved) for h, below in enumerate(made_of.holes)
+        )
 
     def _fill(
         self, turn: _Turn, made: _Made, point: tuple[int, int], shape: int, path: Path, moved: dict[Any, int]
@@ -257,7 +291,7 @@ class LinearModel:
                     made.options[point] = [0.0, log(0.05)] if len(fill.sources) > 1 else [0.0]
                     made.output = _placed(made.output, path, value)
                     return True
-        options = self._options(turn, fill, path, made.output)
+        options = self._options(turn, fill, path, made)
         if want >= len(options):
             return False
         made.options[point] = [log(max(o.probability, 1e-9)) for o in options]
@@ -268,12 +302,12 @@ class LinearModel:
         made.output = _placed(made.output, path, chosen.value)
         return True
 
-    def _options(self, turn: _Turn, fill: Fill, path: Path, decoded: Json) -> list[_Filled]:
+    def _options(self, turn: _Turn, fill: Fill, path: Path, made: _Made) -> list[_Filled]:
         """What the sources of a hole yield, the best first, with a probability each."""
         order = list(range(len(fill.sources)))
         weight = [1.0] * len(order)
         if fill.start >= 0:
-            own = turn.scores[fill.start : fill.start + len(order)] * 2
+            own = made.scores[fill.start : fill.start + len(order)] * 2
             raised = np.exp(own - own.max())
             shares = (raised / np.add.reduce(raised)).tolist()
             order.sort(key=lambda k: (-shares[k], k))
@@ -284,9 +318,9 @@ class LinearModel:
             chance = weight[k] if fill.start >= 0 else (1.0 if not out else 0.05)
             if source.kind == "text":
                 last = place + 1 == len(order) or fill.start >= 0
-                out += self._read(turn, source, path, decoded, chance, must=last and not out)
+                out += self._read(turn, source, path, made.output, chance, must=last and not out)
                 continue
-            value = resolve(source, turn.value, decoded)
+            value = resolve(source, turn.value, made.output)
             if value is not ABSENT:
                 out.append(_Filled(value, chance))
         return [*out[:8], _Filled(orjson.loads(fill.resort), _LAST_RESORT)]

@@ -126,6 +126,23 @@ class Tagger:
         summed: NDArray[np.float32] = np.add.reduceat(taken, starts, axis=0)
         return summed
 
+    def mentions(self, docs: Sequence[Document], scores: Sequence[NDArray[np.float32]]) -> list[str]:
+        """Names of structured features: which labels the tagger sees, how often, and whether as a value."""
+        counts: dict[str, int] = {}
+        for document, margins in zip(docs, scores, strict=True):
+            best = margins.argmax(axis=1).tolist() if len(margins) else []
+            for i, tag in enumerate(best):
+                if tag % 2 == 1:
+                    label = tag // 2
+                    j = i
+                    while j + 1 < len(best) and best[j + 1] == tag + 1:
+                        j += 1
+                    spec = self.labels[label]
+                    known = cast_span(spec, document, i, j) is not ABSENT or fuzzy(spec, document, i, j) is not ABSENT
+                    name = f"tag:{spec.name}{'' if known else '?'}"
+                    counts[name] = counts.get(name, 0) + 1
+        return [*counts, *(f"{name}#{min(n, 4)}" for name, n in counts.items())]
+
     def find(
         self, docs: Sequence[Document], scores: Sequence[NDArray[np.float32]], label: int, most: int
     ) -> list[Found]:

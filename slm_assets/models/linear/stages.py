@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,6 @@ def names_of_stage(output: Json, stages: Sequence[Path], k: int) -> list[str]:
     return [] if value is ABSENT else decoded_names(str(stages[k][-1]), value)
 
 
-@dataclass
-class Staged:
-    """Rows of features for every stage: `active` the structured indices known at it, `x` a CSR matrix."""
-
-    active: list[list[list[int]]]
-    x: list[Any]
-
-
 def structured_names(parts: Sequence[Parts], tags: Sequence[list[str]]) -> list[list[str]]:
     """Names that a row has from its input: places, values, mentions."""
     return [[*p.names, *t] for p, t in zip(parts, tags, strict=True)]
@@ -60,9 +51,7 @@ def activate(
     return out
 
 
-def grow_tree(
-    features: Featurizer, active: Sequence[list[int]], classes: NDArray[np.int64], seed: int
-) -> Tree:
+def grow_tree(features: Featurizer, active: Sequence[list[int]], classes: NDArray[np.int64], seed: int) -> Tree:
     """A tree that tells the classes apart by structured features alone."""
     from sklearn.tree import DecisionTreeClassifier
 
@@ -83,8 +72,8 @@ def grow_tree(
     return Tree(feature, grown.children_left.tolist(), grown.children_right.tolist(), features.size)
 
 
-def staged(features: Featurizer, parts: Sequence[Parts], active: list[list[list[int]]]) -> Staged:
-    """The matrices of all stages [rows, features.size]."""
+def staged(features: Featurizer, parts: Sequence[Parts], active: list[list[list[int]]]) -> list[Any]:
+    """A CSR matrix [rows, features.size] per stage."""
     s = features.settings
     texts = [features.row([], p) for p in parts]
     x = []
@@ -97,4 +86,4 @@ def staged(features: Featurizer, parts: Sequence[Parts], active: list[list[list[
                 blocks.append(features.flat(tree.passed(set(known)), s.tree_weight))
             full.append((np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])))
         x.append(matrix(full, features.size))
-    return Staged(active, x)
+    return x

@@ -1,0 +1,217 @@
+"""The steps of one training: structure, tagger, features, classifiers. They share rows and seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.models.linear.align import Examples, Occurrence
+from slm_assets.models.linear.features import Featurizer, Parts
+from slm_assets.models.linear.fills import Fill, learn_fill
+from slm_assets.models.linear.holes import Corpus, Hole
+from slm_assets.models.linear.learner import fit_svm, folds
+from slm_assets.models.linear.model import Factor, Structure, template
+from slm_assets.models.linear.paths import Path, general
+from slm_assets.models.linear.settings import LinearSettings
+from slm_assets.models.linear.shapes import Layout
+from slm_assets.models.linear.sources import Source
+from slm_assets.models.linear.spans import Tagger, documents
+from slm_assets.models.linear.stages import (
+    activate,
+    grow_tree,
+    names_of_stage,
+    stage_keys,
+    stage_of,
+    staged,
+    structured_names,
+)
+
+Ints = NDArray[np.int64]
+
+
+class Build:
+    """Called in the order structure, tag, featurise, fit; `problems` and `x` then hold what was fitted."""
+
+    def __init__(
+        self,
+        parts: list[Parts],
+        groups: Sequence[str],
+        corpus: Corpus,
+        holes: dict[str, Hole],
+        settings: LinearSettings,
+        seed: int,
+    ) -> None:
+        self.parts = parts
+        self.groups = groups
+        self.corpus = corpus
+        self.holes = holes
+        self.settings = settings
+        self.seed = seed
+        self.stages = stage_keys(corpus.base, corpus.keys)
+        self.features = Featurizer(settings, sorted(corpus.text_names))
+        self.problems: list[tuple[Ints, Ints]] = []
+        self.x: list[Any] = []
+        self.columns = 0
+        self._tagger: Tagger | None = None
+        self._tags: list[list[str]] = [[] for _ in parts]
+        self._texts: dict[str, set[tuple[int, Path]]] = {}
+        self._codes: dict[tuple[int, Path], int] = {}
+        for name in holes:
+            place = corpus.places[name]
+            self._codes.update(zip(zip(place.rows, place.paths, strict=True), place.codes, strict=True))
+
+    def structure(self, layout: Layout, keys: Sequence[dict[int, str]], *, fallback_valid: bool) -> Structure:
+        """Classes of all factors and fills of all holes; `problems` gets the class of each factor's rows."""
+        shape_keys = sorted({key for unit in keys for key in unit.values()})
+        shapes = {key: k for k, key in enumerate(shape_keys)}
+        templates = [template(key) for key in shape_keys]
+        factors: list[Factor] = []
+        for units in layout.factors:
+            rows = sorted(keys[units[0]])
+            named = [tuple(shapes[keys[u][row]] for u in units) for row in rows]
+            classes = sorted(set(named))
+            at = {name: k for k, name in enumerate(classes)}
+            self.problems.append((np.asarray(rows, np.int64), np.asarray([at[name] for name in named], np.int64)))
+            stage = min(stage_of(layout.units[u].path, self.stages) for u in units)
+            factors.append(Factor(units, [list(name) for name in classes], self._reserve(len(classes)), stage))
+        fills: dict[tuple[int, int], list[Fill]] = {}
+        for u, unit in enumerate(layout.units):
+            by_shape: dict[int, list[int]] = {}
+            for row in sorted(keys[u]):
+                by_shape.setdefault(shapes[keys[u][row]], []).append(row)
+            for shape, rows in sorted(by_shape.items()):
+                paths = [(*unit.path, *below) for below in templates[shape].holes]
+                if paths:
+                    fills[u, shape] = [self._fill(path, rows) for path in paths]
+        counts = Counter(canonical.text(output) for output in self.corpus.outputs)
+        fallback = min(counts, key=lambda text: (-counts[text], text)).encode()
+        return Structure(
+            units=layout.units,
+            factors=factors,
+            stages=self.stages,
+            templates=templates,
+            fills=fills,
+            fallback=fallback,
+            fallback_valid=fallback_valid,
+            shape_keys=shape_keys,
+        )
+
+    def _reserve(self, count: int) -> int:
+        start = self.columns
+        self.columns += count if count > 1 else 0
+        return start
+
+    def _fill(self, path: Path, rows: list[int]) -> Fill:
+        hole = self.holes[general(path)]
+        codes = np.asarray([self._codes[row, path] for row in rows], np.int32)
+        fill, texts = learn_fill(hole, rows, path, codes, self.corpus.interner)
+        fill.sources = [Source("text", extra=hole.name) if s.kind == "text" else s for s in fill.sources]
+        if texts:
+            self._texts.setdefault(hole.name, set()).update((row, path) for row in texts)
+        common = Counter(codes.tolist()).most_common()
+        fill.resort = min((-n, self.corpus.interner.texts[code]) for code, n in common)[1]
+        if fill.rows:
+            fill.start = self._reserve(len(fill.sources)) if len(fill.sources) > 1 else -1
+        return fill
+
+    def tag(self) -> Tagger | None:
+        """The tagger of the values that some fill reads from texts.
+
+        Its mentions become features; those of the training rows come from taggers that have not seen the
+        row's group.
+        """
+        labels = []
+        found: list[list[Occurrence]] = []
+        for name in sorted(self._texts):
+            hole = self.holes[name]
+            if hole.label is not None:
+                labels.append(hole.label)
+                found.append([o for o in hole.found if (o.row, o.path) in self._texts[name]])
+        if not labels:
+            return None
+        docs = self.corpus.docs
+        examples = Examples(docs, labels, found)
+        self._tagger = examples.train(set(), seed=self.seed)
+        fold = folds(self.groups, 2)
+        for half in (0, 1):
+            outside = np.flatnonzero(fold == half).tolist()
+            tagger = examples.train(set(outside), seed=self.seed) if 0 < len(outside) < len(docs) else self._tagger
+            for row in outside:
+                self._tags[row] = _mentions(tagger, self.parts[row])
+        return self._tagger
+
+    def featurise(self, structure: Structure) -> Featurizer:
+        """Fit the vocabulary and the trees, and set the matrices of all stages."""
+        features, outputs = self.features, self.corpus.outputs
+        names = structured_names(self.parts, self._tags)
+        earlier = range(len(self.stages) - 1)
+        given = [
+            [*own, *(name for k in earlier for name in names_of_stage(output, self.stages, k))]
+            for own, output in zip(names, outputs, strict=True)
+        ]
+        features.fit(given, self.parts)
+        active = activate(features, names, outputs, self.stages)
+        if features.names and self.settings.tree_weight:
+            for k, known in enumerate(active):
+                features.trees.append(grow_tree(features, known, self._joint(structure, k), self.seed))
+        self.x = staged(features, self.parts, active)
+        return features
+
+    def _joint(self, structure: Structure, stage: int) -> Ints:
+        """One class a row for what a whole stage decides; classes of fewer than three rows are one."""
+        chosen = [
+            problem
+            for factor, problem in zip(structure.factors, self.problems, strict=True)
+            if factor.stage == stage and len(factor.classes) > 1
+        ]
+        table = np.full((len(self.parts), max(1, len(chosen))), -1, np.int64)
+        for column, (rows, truth) in enumerate(chosen):
+            table[rows, column] = truth
+        _, joint, counts = np.unique(table, axis=0, return_inverse=True, return_counts=True)
+        joint = joint.reshape(-1)
+        return np.where(counts[joint] < 3, -1, joint).astype(np.int64)
+
+    def unseen(self, structure: Structure, inputs: Sequence[Json], outputs: Sequence[Json]) -> list[Any]:
+        """The matrices of rows that were not trained on, with their true outputs as earlier stages."""
+        parts = [self.features.parts(value) for value in inputs]
+        tags = [_mentions(self._tagger, part) if self._tagger else [] for part in parts]
+        active = activate(self.features, structured_names(parts, tags), outputs, structure.stages)
+        return staged(self.features, parts, active)
+
+    def _classifiers(self, structure: Structure) -> list[tuple[int, int, Ints, Ints]]:
+        """(stage, first column, rows, classes) of every classifier with more than one class."""
+        out = [
+            (factor.stage, factor.start, rows, truth)
+            for factor, (rows, truth) in zip(structure.factors, self.problems, strict=True)
+            if len(factor.classes) > 1
+        ]
+        for (u, _), fills in sorted(structure.fills.items()):
+            stage = stage_of(structure.units[u].path, self.stages)
+            out += [(stage, f.start, np.asarray(f.rows), np.asarray(f.truth)) for f in fills if f.start >= 0]
+        return out
+
+    def fit(self, structure: Structure) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights [features, columns] and bias [columns], rounded to what a checkpoint keeps."""
+        weights = np.zeros((self.features.size, self.columns), np.float32)
+        bias = np.zeros(self.columns, np.float32)
+        for stage, start, rows, truth in self._classifiers(structure):
+            classes, w, b = self.svm(stage, rows, truth)
+            weights[:, start + classes] = w
+            bias[start + classes] = b
+        return weights.astype(np.float16).astype(np.float32), bias
+
+    def svm(self, stage: int, rows: Ints, truth: Ints) -> tuple[NDArray[Any], Any, Any]:
+        """One classifier of some rows at a stage: classes, weights, intercepts."""
+        s = self.settings
+        return fit_svm(self.x[stage][rows], truth, c=s.c, seed=self.seed, tolerance=s.tolerance, max_iter=s.max_iter)
+
+
+def _mentions(tagger: Tagger, parts: Parts) -> list[str]:
+    docs = documents(parts.texts)
+    return tagger.mentions(docs, [tagger.scores(document) for document in docs])
