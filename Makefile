@@ -17,7 +17,7 @@ $(VENV)/.ready: requirements/dev.txt requirements/bootstrap.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "slm-assets needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
-	$(BIN)/uv pip sync -q --require-hashes --python $(BIN)/python requirements/dev.txt requirements/bootstrap.txt
+	$(BIN)/uv pip sync -q --compile-bytecode --require-hashes --python $(BIN)/python requirements/dev.txt requirements/bootstrap.txt
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -78,7 +78,7 @@ def a_state(rng: random.Random, *, early: float, must: tuple[str, ...] = ()) -> 
             state["picked_hotel_id"] = rng.choice(hotels)["id"]
     if rng.random() < (0.3 if is_early else 0.1):
         state["pending_goal"] = rng.choice(["flights", "hotels", "activities", "transfers"])
-    if rng.random() < 0.03:
+    if rng.random() < 0.02:
         state["providers_down"] = [rng.choice(["duffel", "hotelbeds", "google-places"])]
     return state
 
@@ -102,7 +102,7 @@ def a_message(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.06 and goal not in policy.REFUSALS:
         draft.detail["brief"] = True
         draft.clauses.append(text.clause(rng, "brief"))
-    meaning = {"order_status": "order_detail"}.get(goal, goal)
+    meaning = {"info": "next", "order_status": "order_detail"}.get(goal, goal)
     if goal.startswith("pick_"):
         meaning = "flight_detail" if "picked_flight_offer_id" in draft.updates else "summary"
     sentence = text.assemble(rng, core, draft)
@@ -202,9 +202,8 @@ def a_click(rng: random.Random) -> dict[str, Any]:
         slot = slot if wanted == "flights" else "picked_hotel_id"
         draft.updates[slot] = rng.choice(state[key])["id"]
         action_id = f"{action}:{draft.updates[slot]}"
-        goal = {"view_offer": "flight_detail", "book_offer": "book_flight", "book_hotel": "book_hotel"}.get(
-            action, goal
-        )
+        goal = "flight_detail" if wanted == "flights" else "summary"
+        goal = action.replace("offer", "flight") if action.startswith("book_") else goal
     elif action == "explore":
         draft.detail["category"] = rng.choice(sorted(WORLD["categories"]))
         action_id, goal = f"explore:{draft.detail['category']}", "places"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.domain.config import Role
 from slm_assets.domain.turns import role_input
@@ -16,8 +17,8 @@ Assignment = Mapping[str, str]
 class Chain:
     """Turns run through the roles in order, end to end: a role reads what the earlier ones answered.
 
-    `engines`: role → engine name → predictor. Two assignments that agree on a role and on all that it
-    reads share its answers.
+    `engines`: role → engine name → predictor. An engine answers equal inputs once, however many
+    assignments, names and ways lead to them.
     """
 
     def __init__(
@@ -26,20 +27,36 @@ class Chain:
         self._roles = {role.id: role for role in roles}
         self._turns = turns
         self._engines = engines
-        self._known: dict[tuple[tuple[str, str], ...], list[Prediction]] = {}
+        self._answered: dict[tuple[tuple[str, str], ...], list[Prediction]] = {}
+        self._known: dict[int, dict[bytes, Prediction]] = {}
 
     def answers(self, role_id: str, assignment: Assignment) -> list[Prediction]:
         """The role's predictions under the assignment, one per turn."""
         key = tuple((name, assignment[name]) for name in self.ancestors(role_id))
-        if key not in self._known:
+        if key not in self._answered:
             role = self._roles[role_id]
             upstream = {name: self.answers(name, assignment) for name in role.reads}
             inputs = [
                 role_input(role, turn, {name: upstream[name][i].output for name in role.reads})
                 for i, turn in enumerate(self._turns)
             ]
-            self._known[key] = self._engines[role_id][assignment[role_id]].predict_many(inputs)
-        return self._known[key]
+            self._answered[key] = self._predict(self._engines[role_id][assignment[role_id]], inputs)
+        return self._answered[key]
+
+    def reference_answers(
+        self, role_id: str, engine: str, labels: Sequence[Mapping[str, Json]]
+    ) -> list[Prediction]:
+        """The role's predictions on reference input: the earlier roles' labels instead of their answers."""
+        role = self._roles[role_id]
+        inputs = [role_input(role, turn, own) for turn, own in zip(self._turns, labels, strict=True)]
+        return self._predict(self._engines[role_id][engine], inputs)
+
+    def _predict(self, engine: Predictor, inputs: Sequence[Json]) -> list[Prediction]:
+        known = self._known.setdefault(id(engine), {})
+        keys = [canonical.dumps(value) for value in inputs]
+        fresh = {key: value for key, value in zip(keys, inputs, strict=True) if key not in known}
+        known.update(zip(fresh, engine.predict_many(list(fresh.values())), strict=True))
+        return [known[key] for key in keys]
 
     def ancestors(self, role_id: str) -> list[str]:
         """The role and all that its answer depends on, in the config's order."""
@@ -48,13 +65,6 @@ class Chain:
             if name in wanted:
                 wanted.update(self._roles[name].reads)
         return [name for name in self._roles if name in wanted]
-
-
-def reference_answers(
-    role: Role, turns: Sequence[Json], labels: Sequence[Mapping[str, Json]], engine: Predictor
-) -> list[Prediction]:
-    """The role's predictions on reference input: the earlier roles' labels instead of their answers."""
-    return engine.predict_many([role_input(role, turn, own) for turn, own in zip(turns, labels, strict=True)])
 
 
 def answer_turn(roles: Sequence[Role], engines: Mapping[str, Predictor], turn: Json) -> dict[str, Prediction]:

@@ -12,9 +12,10 @@ A rules file has these parts; a name is computed when a rule first needs it:
 A template is JSON in which a string that starts with "=" is a CEL expression (write "==" for a literal
 "="), and a key that ends with "?" is dropped when its value is null. `input` is the whole input.
 Lexicons and patterns give a list of what they found in text order, or with `take: first` / `last` that
-one value or null. A lexicon matches whole words, the longest alias first, ignoring case. A pattern gives
-its group, its named groups as a map, or the whole match; `{name}` in it stands for any alias of a lexicon,
-and `cast` reads the match as int, as float or through a lexicon. `fold` compares in lower case (NFKC).
+one value or null. A lexicon matches whole words, the longest alias first, ignoring case. A pattern (a list
+of patterns stands for any of them) gives its group, its named groups as a map, or the whole match; `{name}`
+in it stands for any alias of a lexicon, and `cast` reads the match as int, as float or through a lexicon.
+`fold` (the default) compares in lower case, NFKC.
 
 Patterns run on RE2 (linear time); sizes, counts and nesting are bounded, so that a rules file can be
 wrong but neither hang nor reach outside its input.
@@ -68,16 +69,18 @@ def emitted_literals(doc: Json) -> set[str]:
             else:
                 found.add(node.removeprefix("=") if node.startswith("==") else node)
 
-    if isinstance(doc, dict):
-        for rule in doc.get("rules") or []:
-            if isinstance(rule, dict):
-                walk(rule.get("then"), code=False)
-        walk(doc.get("default"), code=False)
-        for node in (doc.get("let") or {}).values():
-            walk(node, code=isinstance(node, str))
-        for lexicon in (doc.get("lexicons") or {}).values():
-            if isinstance(lexicon, dict):
-                walk(list((lexicon.get("entries") or {}).values()), code=False)
+    if not isinstance(doc, dict):
+        return found
+    rules, lets, lexicons = (doc.get(part) for part in ("rules", "let", "lexicons"))
+    for rule in rules if isinstance(rules, list) else []:
+        if isinstance(rule, dict):
+            walk(rule.get("then"), code=False)
+    walk(doc.get("default"), code=False)
+    for node in lets.values() if isinstance(lets, dict) else []:
+        walk(node, code=isinstance(node, str))
+    for lexicon in lexicons.values() if isinstance(lexicons, dict) else []:
+        if isinstance(lexicon, dict):
+            walk(lexicon.get("entries"), code=False)
     return found
 
 

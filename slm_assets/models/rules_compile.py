@@ -100,8 +100,8 @@ def _compile_template(node: Json, place: str, found: list[Expression], depth: in
     if isinstance(node, dict):
         fields = [
             (
-                key.removesuffix("?"),
-                key.endswith("?"),
+                str(key).removesuffix("?"),
+                str(key).endswith("?"),
                 _compile_template(value, f"{place}.{key}", found, depth + 1),
             )
             for key, value in node.items()
@@ -112,6 +112,8 @@ def _compile_template(node: Json, place: str, found: list[Expression], depth: in
             return {key: value for key, optional, value in values if not (optional and value is None)}
 
         return build
+    if node is not None and not isinstance(node, bool | int | float):
+        raise RulesError(place, "not a JSON value", type(node).__name__, "quote it to make it text")
     return lambda scope: node
 
 
@@ -257,6 +259,8 @@ class Compiler:
             self._try(partial(self._rule, name, rule, place))
 
     def _rule(self, name: str, rule: Mapping[str, Json], place: str) -> None:
-        when = Expression(str(rule.get("when", "true")).strip(), f"{place}.when")
+        written = rule.get("when", True)
+        source = str(written).lower() if isinstance(written, bool) else str(written).strip()
+        when = Expression(source, f"{place}.when")
         self._check_names(when)
         self.program.rules.append((name, when, self._template(rule.get("then"), f"{place}.then")))

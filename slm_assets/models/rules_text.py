@@ -173,7 +173,9 @@ def compile_pattern(spec: Mapping[str, Json], place: str, lexicons: Mapping[str,
         aliases = (re.escape(alias).replace(r"\ ", r"\W+") for alias in lexicons[match.group(1)].aliases)
         return f"(?:{'|'.join(aliases)})"
 
-    source = _HOLE.sub(any_alias, str(spec.get("regex", "")))
+    written = spec.get("regex", "")
+    parts = written if isinstance(written, list) else [written]
+    source = _HOLE.sub(any_alias, "|".join(str(part) for part in parts))
     if not source or len(source) > MAX_REGEX:
         raise RulesError(f"{place}.regex", "length of pattern", str(len(source)), f"1 to {MAX_REGEX}")
     options = re2.Options()
@@ -182,7 +184,7 @@ def compile_pattern(spec: Mapping[str, Json], place: str, lexicons: Mapping[str,
         regex = re2.compile(source, options)
     except re2.error as error:
         detail = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        raise RulesError(f"{place}.regex", f"not an RE2 pattern: {detail}", str(spec["regex"])[:200]) from error
+        raise RulesError(f"{place}.regex", f"not an RE2 pattern: {detail}", source[:200]) from error
     groups = tuple(sorted(regex.groupindex, key=regex.groupindex.__getitem__))
     if not groups and regex.groups > 1:
         raise RulesError(f"{place}.regex", "several groups without names", source[:200], "(?P<name>…)")

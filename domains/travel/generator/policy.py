@@ -74,26 +74,11 @@ def extract(goal: str, detail: Frame, state: Frame, updates: Frame) -> Frame:
     return _frame(updates, {"kind": INTENTS[goal]}, _request(goal, detail, after))
 
 
-def _next_goal(after: Frame, *, unserved: bool) -> str:
-    """Where the planning goes on by itself."""
-    if missing(TRIP, after, unserved=unserved):
-        return "flights"
-    if "pending_goal" in after:
-        return str(after["pending_goal"])
-    if "places_seen" not in after:
-        return "places"
-    if "flight_search_results" not in after:
-        return "flights"
-    return "summary" if "hotel_search_results" in after else "hotels"
-
-
 def _resolve(goal: str, after: Frame, *, unserved: bool) -> str:
     """The goal that a vague one comes down to in this state."""
     if goal == "next":
-        return _next_goal(after, unserved=unserved)
-    if goal == "info":
-        open_needs = missing(TRIP, after, unserved=unserved)
-        return "flights" if open_needs else str(after.get("pending_goal", "summary"))
+        lacking = missing(TRIP, after, unserved=unserved)
+        return "flights" if lacking else str(after.get("pending_goal", "summary"))
     if goal == "book_it":
         flight = "picked_flight_offer_id" in after and "order_id" not in after
         goal = "book_flight" if flight else "book_hotel"

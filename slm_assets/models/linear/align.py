@@ -117,7 +117,9 @@ def learn_aliases(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occu
                 continue
             chosen.append(gram)
             left.difference_update(gain)
-            left = {k for k in left if not any(_misspelt(alias, grams[k]) for alias in chosen)}
+            if 2 * len(left) <= len(rows_of[key]):
+                typos = {g for k in left for g in grams[k] if g[:1] == gram[:1] and close(g, gram)}
+                left = {k for k in left if not grams[k] & typos}
         for gram in chosen:
             table.setdefault(gram, orjson.loads(key))
     return dict(sorted(table.items()))
@@ -136,10 +138,6 @@ def _grams(docs: Sequence[Document]) -> set[str]:
             if document.tokens[i].low[0].isalnum() and document.tokens[j].low[-1].isalnum():
                 found.add(alias_of(document, i, j))
     return found
-
-
-def _misspelt(alias: str, grams: set[str]) -> bool:
-    return any(gram[:1] == alias[:1] and close(gram, alias) for gram in grams)
 
 
 def align(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occurrence], name: str, *, lookup: bool) -> Label:
@@ -172,7 +170,7 @@ def align(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occurrence],
 
 
 def _by_alias(docs: Sequence[Document], aliases: Sequence[str], longest: int) -> list[Place]:
-    exact = set(aliases)
+    exact, firsts = set(aliases), {alias[:1] for alias in aliases}
     places: list[Place] = []
     loose: list[Place] = []
     for d, document in enumerate(docs):
@@ -180,7 +178,7 @@ def _by_alias(docs: Sequence[Document], aliases: Sequence[str], longest: int) ->
             written = alias_of(document, i, j)
             if written in exact:
                 places.append((d, i, j))
-            elif any(written[:1] == alias[:1] and close(written, alias) for alias in aliases):
+            elif written[:1] in firsts and any(close(written, alias) for alias in aliases):
                 loose.append((d, i, j))
     return places or loose
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Any, Final
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -28,8 +30,6 @@ WEIGHTS_FILE: Final = "weights.safetensors"
 
 def save(model: LinearModel, folder: FilePath) -> None:
     """Write the two files; equal models give equal bytes."""
-    from dataclasses import asdict
-
     structure, tagger = model.structure, model.tagger
     document = {
         "format": FORMAT,
@@ -47,7 +47,7 @@ def save(model: LinearModel, folder: FilePath) -> None:
         "tagger": {"labels": [label.to_json() for label in tagger.labels], "names": tagger.names} if tagger else None,
         "report": model.report,
     }
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "weights": model.weights.astype(np.float16),
         "bias": model.bias,
         "idf": model.features.idf,

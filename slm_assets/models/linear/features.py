@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -244,7 +245,7 @@ class Featurizer:
     def _word_grams(self, words: list[str]) -> list[str]:
         grams = list(words)
         if self.settings.word_ngrams > 1:
-            grams += [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+            grams += [f"{a} {b}" for a, b in itertools.pairwise(words)]
         for n in range(3, self.settings.word_ngrams + 1):
             grams += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
         return grams

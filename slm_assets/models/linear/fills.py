@@ -108,14 +108,14 @@ def _ranked_fill(
         truth[(truth < 0) & (candidates[best][1] == codes)] = len(sources)
         sources.append(candidates[best][0])
     text = sources.index(TEXT) if TEXT in sources else -1
-    texts = {rows[i] for i in np.flatnonzero(truth == text)} if text >= 0 else set()
+    texts = {rows[i] for i in np.flatnonzero(truth == text).tolist()} if text >= 0 else set()
     counts = Counter(codes[truth < 0].tolist())
     common = sorted(counts, key=lambda code: (-counts[code], interner.texts[code]))
     repeated = [code for code in common if counts[code] >= 2 or len(codes) < 50]
     for code in (repeated or common[:1])[:_MAX_CONSTANTS]:
         truth[(truth < 0) & (codes == code)] = len(sources)
         sources.append(Source("const", extra=interner.texts[code]))
-    used = np.flatnonzero(truth >= 0)
+    used = np.flatnonzero(truth >= 0).tolist()
     share = round(len(used) / len(codes), 4)
     fill = Fill(sources, trust=share, rows=[rows[i] for i in used], truth=truth[used].tolist())
     return fill, texts

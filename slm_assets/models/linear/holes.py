@@ -246,11 +246,10 @@ class _Search:
             lookup=not container and (choices is None or choices > MANY),
             tables=not container and not listed,
         )
-        if hole.unexplained <= 1 - (OPEN_TEXT if hole.found else OPEN):
-            if not (hole.label and hole.label.table and listed and len(hole.label.table) > 6 * distinct):
-                self._open(hole, len(texts))
-                return
-        if container:
+        scattered = listed and hole.label is not None and len(hole.label.table) > 6 * distinct
+        if hole.unexplained <= 1 - (OPEN_TEXT if hole.found else OPEN) and not scattered:
+            self._open(hole, len(texts))
+        elif container:
             self._descend(name, place, distinct)
         elif not listed:
             self._open(hole, len(texts))
@@ -351,9 +350,9 @@ class _Search:
     def _maps(self, place: Occurrences, given: dict[Source, Codes]) -> dict[Source, Codes]:
         """Map sources for an array: one per input array whose items its items are made of."""
         corpus = self.corpus
-        first = {row: code for row, code in zip(reversed(place.rows), reversed(place.codes), strict=True)}
+        first = dict(zip(reversed(place.rows), reversed(place.codes), strict=True))
         maps: dict[Source, Codes] = {}
-        for source in [s for s in given if s.kind == "in" and not s.part and not s.cast]:
+        for source in [s for s, column in given.items() if corpus.interner.texts[column.max()][0] == "["]:
             arrays = {row: get(corpus.inputs[row], source.path) for row in first}
             arrays = {row: a for row, a in arrays.items() if a is not ABSENT and isinstance(a, list)}
             pairs = [(a, corpus.interner.value(first[row])) for row, a in sorted(arrays.items()) if a]

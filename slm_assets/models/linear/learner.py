@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,16 +24,19 @@ def fit_svm(
 ) -> tuple[NDArray[Any], Floats, Floats]:
     """One-against-rest linear SVM: classes (sorted), weights [features, classes], intercepts [classes].
 
-    One class gives zero weights; two classes give the two halves of the one margin.
+    One class gives zero weights, no features the classes' shares; two classes give the two halves of the one margin.
     """
     classes = np.unique(y)
     if len(classes) == 1:
         return classes, np.zeros((x.shape[1], 1)), np.zeros(1)
+    if x.shape[1] == 0:
+        shares = np.asarray([(y == name).mean() for name in classes])
+        return classes, np.zeros((0, len(classes))), np.log(shares)
     from sklearn.svm import LinearSVC
-    from threadpoolctl import threadpool_limits
 
     model = LinearSVC(C=c, tol=tolerance, max_iter=max_iter, random_state=seed % 2**32)
-    with threadpool_limits(1):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # free values: they are many
         model.fit(x, y, sample_weight=weight)
     w, b = np.asarray(model.coef_, np.float64).T, np.asarray(model.intercept_, np.float64)
     if len(classes) == 2:

@@ -44,14 +44,18 @@ def get(value: Json, path: Path) -> Any:
     return value
 
 
+def _escaped(step: str | int) -> str:
+    return str(step).replace("~", "~0").replace("/", "~1")
+
+
 def pointer(path: Path) -> str:
     """RFC 6901 pointer of a path."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    return "".join("/" + _escaped(step) for step in path)
 
 
 def general(path: Path) -> str:
     """The pointer with `*` for every array index: the name that items of one array share."""
-    return "".join("/*" if isinstance(step, int) else "/" + step for step in path)
+    return "".join("/*" if isinstance(step, int) else "/" + _escaped(step) for step in path)
 
 
 def walk(value: Json, start: Path = ()) -> Iterator[tuple[Path, Json]]:

@@ -37,7 +37,7 @@ class LinearSettings:
 
 def from_hyperparams(values: Mapping[str, Any]) -> LinearSettings:
     """Settings from a config's `hyperparams`; an unknown key or a wrong value is a BadInputError."""
-    kinds = {field.name: type(field.default) for field in fields(LinearSettings)}
+    kinds: dict[str, type] = {field.name: type(field.default) for field in fields(LinearSettings)}
     clean: dict[str, Any] = {}
     for key, value in values.items():
         if key not in kinds:

@@ -19,6 +19,7 @@ from slm_assets.models.linear.paths import ABSENT, MAX_DEPTH, Path, general, get
 MERGE: Final = 1.25
 _MAX_ITEMS: Final = 12
 _MAX_SIBLINGS: Final = 40
+_MAX_KEYS: Final = 400
 
 Codes = NDArray[np.int64]
 
@@ -77,19 +78,17 @@ def _tree(value: Json, start: Path, below: Path, holes: set[str], layout: Layout
     if value is not None and general(path) in holes:
         found.append(list(below))
         return None
-    if not below and path in layout.sets and isinstance(value, list):
-        return []
-    if len(below) > MAX_DEPTH:
+    if not isinstance(value, (dict, list)) or len(below) > MAX_DEPTH:
         return value
+    whole = bool(below) or path not in layout.cuts
     if isinstance(value, dict):
-        if not below and path in layout.cuts:
-            return {}
-        return {k: _tree(v, start, (*below, k), holes, layout, found) for k, v in sorted(value.items())}
-    if isinstance(value, list):
-        if not below and path in layout.cuts:
-            return [None] * len(value)
-        return [_tree(v, start, (*below, i), holes, layout, found) for i, v in enumerate(value)]
-    return value
+        items = sorted(value.items()) if whole else []
+        return {k: _tree(v, start, (*below, k), holes, layout, found) for k, v in items}
+    if not below and path in layout.sets:
+        return []
+    if not whole:
+        return [None] * len(value)
+    return [_tree(v, start, (*below, i), holes, layout, found) for i, v in enumerate(value)]
 
 
 def unit_rows(unit: Unit, outputs: Sequence[Json]) -> list[tuple[int, Any]]:
@@ -169,24 +168,24 @@ def _split(
     values = [value for _, value in unit_rows(unit, corpus.outputs)]
     objects = [v for v in values if isinstance(v, dict)]
     arrays = [v for v in values if isinstance(v, list)]
-    if objects and not arrays:
-        names = Counter(name for v in objects for name in v)
-        kept = sorted(names)
-        if len(kept) > 400:
-            return []
-        layout.cuts.add(unit.path)
-        return [Unit((*unit.path, name), index) for name in kept]
-    if not arrays or objects:
-        return []
-    members = _members(arrays)
+    members = _members(arrays) if not objects else []
     if members:
         layout.sets.add(unit.path)
         return [Unit(unit.path, index, member) for member in members]
-    longest = max(len(v) for v in arrays)
-    if longest > _MAX_ITEMS or not any(isinstance(item, (dict, list)) for v in arrays for item in v):
-        return []
-    layout.cuts.add(unit.path)
-    return [Unit((*unit.path, i), index) for i in range(longest)]
+    steps = _steps(objects, arrays)
+    if steps:
+        layout.cuts.add(unit.path)
+    return [Unit((*unit.path, step), index) for step in steps]
+
+
+def _steps(objects: Sequence[dict[str, Json]], arrays: Sequence[list[Json]]) -> list[str | int]:
+    """Keys or indices under which a container is decided apart; empty where it stays whole."""
+    if objects and not arrays:
+        names = sorted({name for value in objects for name in value})
+        return list(names) if len(names) <= _MAX_KEYS else []
+    longest = max((len(value) for value in arrays), default=0)
+    deep = any(isinstance(item, (dict, list)) for value in arrays for item in value)
+    return list(range(longest)) if deep and not objects and longest <= _MAX_ITEMS else []
 
 
 def _members(arrays: Sequence[list[Json]]) -> list[str]:
@@ -219,7 +218,8 @@ def _merge(layout: Layout, keys: Sequence[dict[int, str]]) -> list[list[int]]:
         codes = np.asarray([names[keys[i][row]] for row in rows.tolist()], np.int64)
         by_parent.setdefault((unit.parent, rows.tobytes()), []).append(([i], codes))
     out: list[list[int]] = []
-    for groups in by_parent.values():
+    for siblings in by_parent.values():
+        groups = siblings
         while 1 < len(groups) <= _MAX_SIBLINGS:
             best = _best_pair(groups)
             if best is None:

@@ -64,8 +64,8 @@ def resolve(source: Source, value: Json, decoded: Json) -> Any:
     if found is ABSENT:
         return ABSENT
     if source.kind in ("table", "otable"):
-        known = _read_table(source.extra).get(text_of(found), ABSENT)
-        return ABSENT if known is ABSENT else orjson.loads(known)
+        known = _read_table(source.extra).get(text_of(found))
+        return ABSENT if known is None else orjson.loads(known)
     if source.kind == "map":
         return apply_map(orjson.loads(source.extra), found)
     if source.part:
@@ -82,7 +82,7 @@ def take_part(value: Any, part: str) -> Any:
     """A piece of a string before or after a separator, or ABSENT."""
     if not isinstance(value, str) or part[0] not in value:
         return ABSENT
-    separator, side = part
+    separator, side = part[0], part[1]
     head, _, tail = value.partition(separator) if side in "ab" else value.rpartition(separator)
     return (head if side in "ac" else tail) or ABSENT
 
@@ -146,7 +146,7 @@ def learn_map(pairs: Sequence[tuple[list[Json], list[Json]]]) -> Json | None:
     template: dict[str, Json] = {}
     for name in names:
         column = [(a, b[name]) for a, b in items]
-        rule = _rule(column)
+        rule: Json = _rule(column)
         if rule is None:
             texts = {text_of(b) for _, b in column}
             if len(texts) > 1:
@@ -208,27 +208,30 @@ class Interner:
         return orjson.loads(self.texts[code])
 
 
-def derived(kind: str, path: Path, node: Json) -> Iterator[tuple[Source, Any]]:
-    """The sources that start at one node, with what they yield."""
-    yield Source(kind, path), node
+Step = tuple[str, str]
+"""A part and a cast, each "" for none."""
+
+
+def derived(node: Json) -> Iterator[tuple[Step, Any]]:
+    """What can be made of a scalar: its parts around separators and its casts."""
     if isinstance(node, str) and 0 < len(node) <= _MAX_PART:
-        yield from _casts(kind, path, "", node)
+        yield from _casts("", node)
         for separator in _SEPARATORS:
             count = node.count(separator)
             for side in ("abcd" if count > 1 else "ab") if count else "":
                 piece = take_part(node, separator + side)
                 if piece is not ABSENT:
-                    yield Source(kind, path, separator + side), piece
-                    yield from _casts(kind, path, separator + side, piece, letters=False)
+                    yield (separator + side, ""), piece
+                    yield from _casts(separator + side, piece)
     elif isinstance(node, (int, float)) and not isinstance(node, bool):
-        yield Source(kind, path, "", "str"), str(node)
+        yield ("", "str"), str(node)
 
 
-def _casts(kind: str, path: Path, part: str, text: str, *, letters: bool = True) -> Iterator[tuple[Source, Any]]:
-    for cast in ("int", "float", "lower", "upper") if letters else ("int",):
+def _casts(part: str, text: str) -> Iterator[tuple[Step, Any]]:
+    for cast in ("int",) if part else ("int", "float", "lower", "upper"):
         value = apply_cast(text, cast)
         if value is not ABSENT and value != text:
-            yield Source(kind, path, part, cast), value
+            yield (part, cast), value
 
 
 def columns(kind: str, values: Sequence[Json], interner: Interner, prefix: Path = ()) -> dict[Source, Codes]:
@@ -236,29 +239,52 @@ def columns(kind: str, values: Sequence[Json], interner: Interner, prefix: Path 
 
     Rare sources (under 0.2 % of the rows, or past the first few thousand) are left out.
     """
-    found: dict[Source, tuple[list[int], list[int]]] = {}
+    found: dict[Path, tuple[list[int], list[int]]] = {}
     for i, value in enumerate(values):
         if value is ABSENT:
             continue
         for path, node in walk(value, prefix):
             if isinstance(node, bool) or node is None:
                 continue
-            for source, made in derived(kind, path, node):
-                code = interner.code(made)
-                if code >= 0:
-                    rows, codes = found.setdefault(source, ([], []))
-                    rows.append(i)
-                    codes.append(code)
+            code = interner.code(node)
+            if code >= 0:
+                rows, codes = found.setdefault(path, ([], []))
+                rows.append(i)
+                codes.append(code)
     least = max(1, len(values) // 500)
-    kept = sorted(
-        (s for s, (rows, _) in found.items() if len(rows) >= least), key=lambda s: (-len(found[s][0]), _order(s))
-    )
-    out: dict[Source, Codes] = {}
-    for source in kept[:_MAX_COLUMNS]:
+    made: dict[int, list[tuple[Step, int]]] = {}
+    scored: list[tuple[int, Source, Codes]] = []
+    for path, (rows, codes) in found.items():
+        if len(rows) < least:
+            continue
         column = np.full(len(values), -1, np.int32)
-        column[found[source][0]] = found[source][1]
-        out[source] = column
-    return out
+        column[rows] = codes
+        scored.append((len(rows), Source(kind, path), column))
+        scored += [
+            (int((new >= 0).sum()), Source(kind, path, *step), new) for step, new in _derive(column, made, interner)
+        ]
+    kept = sorted((item for item in scored if item[0] >= least), key=lambda item: (-item[0], _order(item[1])))
+    return {source: column for _, source, column in kept[:_MAX_COLUMNS]}
+
+
+def _derive(column: Codes, made: dict[int, list[tuple[Step, int]]], interner: Interner) -> Iterator[tuple[Step, Codes]]:
+    """The columns derived from one; `made` remembers what each value yields."""
+    distinct = np.unique(column[column >= 0]).tolist()
+    tables: dict[Step, tuple[list[int], list[int]]] = {}
+    for code in distinct:
+        if code not in made:
+            scalar = interner.texts[code][0] not in "{["
+            made[code] = [(s, interner.code(v)) for s, v in derived(interner.value(code))] if scalar else []
+        for step, value in made[code]:
+            if value >= 0:
+                keys, targets = tables.setdefault(step, ([], []))
+                keys.append(code)
+                targets.append(value)
+    top = int(column.max()) + 2
+    for step, (keys, targets) in tables.items():
+        lookup = np.full(top, -1, np.int32)
+        lookup[keys] = targets
+        yield step, lookup[column]
 
 
 def _order(source: Source) -> tuple[Any, ...]:

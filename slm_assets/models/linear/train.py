@@ -74,9 +74,10 @@ def train(
     }
     model = LinearModel(contract, features, weights, bias, structure, tagger, report)
     say(0.8, "calibration")
-    if validation:
-        seen = build.unseen(structure, [value for value, _ in validation], [target for _, target in validation])
-        report["factors"] = on_validation(model, layout, set(holes), build.problems, build.x, seen, validation)
+    checked = [pair for pair in validation if _writable(pair)]
+    if checked:
+        seen = build.unseen(structure, [value for value, _ in checked], [target for _, target in checked])
+        report["factors"] = on_validation(model, layout, set(holes), build.problems, build.x, seen, checked)
     else:
         fold = folds(build.groups, settings.folds)
         report["factors"] = out_of_fold(model, build.problems, build.x, fold, build.svm)
@@ -91,9 +92,7 @@ def _usable(pairs: Sequence[Pair], contract: Contract, groups: Sequence[str] | N
         raise BadInputError("no rows to train on", cure="give at least one labelled row")
     if groups is not None and len(groups) != len(pairs):
         raise BadInputError(f"{len(groups)} groups for {len(pairs)} rows", cure="give one group a row")
-    written = [
-        k for k, (source, target) in enumerate(pairs) if text_of(source) is not None and text_of(target) is not None
-    ]
+    written = [k for k, pair in enumerate(pairs) if _writable(pair)]
     if not written:
         raise BadInputError(
             f"none of the {len(pairs)} training rows is JSON that can be written",
@@ -101,6 +100,10 @@ def _usable(pairs: Sequence[Pair], contract: Contract, groups: Sequence[str] | N
         )
     valid = [k for k in written if contract.is_valid(pairs[k][1])]
     return valid or written, bool(valid)
+
+
+def _writable(pair: Pair) -> bool:
+    return text_of(pair[0]) is not None and text_of(pair[1]) is not None
 
 
 def _text_groups(parts: Sequence[Parts]) -> list[str]:

@@ -61,7 +61,11 @@ def judge(board: Scoreboard, ctx: StageContext, timing: Timing) -> Judgement:
             continue
         own = [v for v in everyone if v.role == role]
         if judge_.outcome(own, role) == "pass":
-            own = [*own, judge_.not_with(role, chosen)]
+            # Good enough among all; what stops it is what it does to the roles that stay as they are.
+            alone = verdicts_of.get((role,)) or judge_.verdicts_of((role,))
+            own = [v for v in alone if v.role == role]
+            if judge_.outcome(own, role) == "pass":
+                own.append(judge_.not_with(role, chosen))
         details += own
         outcomes[role] = judge_.outcome(own, role)
     outcomes = {role: outcomes[role] for role in roles}

@@ -58,11 +58,10 @@ def measure(
         whole.append((time.perf_counter() - started) * 1e3)
     started = time.perf_counter()
     for role in roles:
-        inputs = [role_input(role, turns[i], labels[i]) for i in range(len(turns))]
-        challengers[role.id].predict_many(inputs)
+        challengers[role.id].predict_many([role_input(role, turns[i], labels[i]) for i in chosen])
     seconds = time.perf_counter() - started
     arrays = {name: {r: np.array(v) for r, v in own.items()} for name, own in times.items()}
-    return Timing(arrays["challenger"], arrays["incumbent"], np.array(whole), len(turns) / max(seconds, 1e-9))
+    return Timing(arrays["challenger"], arrays["incumbent"], np.array(whole), len(whole) / max(seconds, 1e-9))
 
 
 def _milliseconds(engine: Predictor, value: Json) -> float:

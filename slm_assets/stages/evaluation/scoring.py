@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,15 +96,8 @@ class Scoreboard:
 
     def reference(self, role: Role, subject: str, metric: Compared) -> Mask:
         """As `correct`, on reference input: the earlier roles' labels instead of their answers."""
-        return self._score(role.id, [p.output for p in self._reference_answers(role.id, subject)], metric)
-
-    @lru_cache(maxsize=32)  # noqa: B019 - a scoreboard lives as long as its stage
-    def _reference_answers(self, role_id: str, subject: str) -> list[Prediction]:
-        from slm_assets.models.chain import reference_answers
-
-        role = next(role for role in self.roles if role.id == role_id)
-        turns, labels = [row.turn for row in self.rows], [row.labels for row in self.rows]
-        return reference_answers(role, turns, labels, self.engines[role_id][subject])
+        answers = self.chain.reference_answers(role.id, subject, [row.labels for row in self.rows])
+        return self._score(role.id, [answer.output for answer in answers], metric)
 
     def valid(self, role: str, assignment: Assignment) -> Mask:
         """Whether each answer met the contract before any repair."""

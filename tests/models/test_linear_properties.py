@@ -1,0 +1,101 @@
+"""Whatever the contract and the data: answers are valid, repeatable, and the same after a reload."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from slm_assets.models import linear
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+names = st.sampled_from(["a", "b", "c/d", "*", "text", "~"])
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-9, 9),
+    st.integers(-(10**30), 10**30),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.sampled_from(["", "x:y", "off_12", "2030-01-02", "two words", "a b c d e", "seven"]),
+    st.text(max_size=12),
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4), max_leaves=12
+)
+
+leaves = st.sampled_from(
+    [
+        ({"enum": ["red", "green", None]}, st.sampled_from(["red", "green", None])),
+        ({"type": "boolean"}, st.booleans()),
+        ({"type": "integer", "minimum": 0}, st.integers(0, 20)),
+        ({"type": ["number", "null"]}, st.none() | st.floats(0, 9, width=16)),
+        ({"type": "string", "maxLength": 12}, st.text("ab 1:", max_size=12)),
+    ]
+)
+Node = tuple[dict[str, Any], st.SearchStrategy[Any]]
+
+
+def _object(children: dict[str, Node], required: bool) -> Node:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: child[0] for name, child in children.items()},
+        "additionalProperties": False,
+    }
+    fields = {name: child[1] for name, child in children.items()}
+    if required:
+        schema["required"] = sorted(children)
+        return schema, st.fixed_dictionaries(fields)
+    return schema, st.fixed_dictionaries({}, optional=fields)
+
+
+def _array(child: Node) -> Node:
+    return {"type": "array", "items": child[0], "maxItems": 3}, st.lists(child[1], max_size=3)
+
+
+contracts = st.recursive(
+    leaves,
+    lambda inner: (
+        st.builds(_object, st.dictionaries(names, inner, min_size=1, max_size=3), st.booleans())
+        | st.builds(_array, inner)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), contract=contracts)
+def test_random_contracts(data: st.DataObject, contract: Node) -> None:
+    schema, outputs = contract
+    pairs = data.draw(st.lists(st.tuples(values, outputs), min_size=1, max_size=12))
+    echo = data.draw(st.booleans())
+    pairs = [({"given": x, "echo": y} if echo else x, y) for x, y in pairs]
+    model_rows = [pair for pair in pairs if linear_can_write(pair)]
+    if not model_rows:
+        return
+    model = linear.train(pairs, schema)
+    asked = [x for x, _ in pairs] + data.draw(st.lists(values, max_size=4))
+    answers = [model.predict(value) for value in asked]
+    assert all(a.valid and model.contract.is_valid(a.output) and 0 <= a.confidence <= 1 for a in answers)
+    assert model.predict_many(asked) == answers
+    with tempfile.TemporaryDirectory() as folder:
+        linear.save(model, Path(folder))
+        assert linear.load(Path(folder), schema).predict_many(asked) == answers
+        again = Path(folder) / "again"
+        linear.save(linear.train(pairs, schema), again)
+        for name in ("model.json", "weights.safetensors"):
+            assert (again / name).read_bytes() == (Path(folder) / name).read_bytes()
+
+
+def linear_can_write(pair: tuple[Any, Any]) -> bool:
+    """Whether a row is JSON of at most 64-bit integers without lone surrogates."""
+    try:
+        orjson.dumps(pair)
+    except TypeError:
+        return False
+    return True
