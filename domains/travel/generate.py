@@ -78,7 +78,7 @@ def a_state(rng: random.Random, *, early: float, must: tuple[str, ...] = ()) -> 
             state["picked_hotel_id"] = rng.choice(hotels)["id"]
     if rng.random() < (0.3 if is_early else 0.1):
         state["pending_goal"] = rng.choice(["flights", "hotels", "activities", "transfers"])
-    if rng.random() < 0.02:
+    if rng.random() < 0.04:
         state["providers_down"] = [rng.choice(["duffel", "hotelbeds", "google-places"])]
     return state
 
@@ -112,7 +112,7 @@ def a_message(rng: random.Random) -> dict[str, Any]:
 def _slots(rng: random.Random, goal: str, state: dict[str, Any], draft: Draft) -> None:
     """What the traveller says about region, dates and party: mostly what is not known yet."""
     kind = {"flights": "region_to", "info": "region_info"}.get(goal, "region_in")
-    known = 0.25 if goal == "info" else 0.12
+    known = 0.25 if goal == "info" else 0.15
     adders = {
         "region": lambda: text.add_region(rng, draft, kind, CITIES),
         "dates": lambda: text.add_dates(rng, draft),

@@ -287,3 +287,14 @@ def test_report_names_factors_and_progress_ends() -> None:
     graded = [factor for factor in model.report["factors"] if factor["classes"] > 1]
     assert graded
     assert all(0 <= factor["out_of_fold_accuracy"] <= 1 and factor["temperature"] > 0 for factor in graded)
+
+
+def test_an_input_is_not_changed() -> None:
+    rng = random.Random(4)
+    rows = [{"echo": {"a": rng.random(), "b": [rng.random()]}} for _ in range(20)]
+    model = linear.train([(row, row["echo"]) for row in rows], OPEN)
+    value = {"echo": {"a": 3.5, "b": [1, 2]}}
+    answer = model.predict(value).output
+    assert answer == {"a": 3.5, "b": [1, 2]}
+    answer["b"].append(3)
+    assert value == {"echo": {"a": 3.5, "b": [1, 2]}}

@@ -107,7 +107,7 @@ def a_party(rng: random.Random) -> dict[str, Any]:
 
 def add_region(rng: random.Random, draft: Draft, kind: str, cities: list[str]) -> None:
     """A clause that names where to go: served, not served, or corrected within the sentence."""
-    if rng.random() < 0.05:
+    if rng.random() < 0.07:
         draft.detail["unserved"] = True
         draft.clauses.append(clause(rng, kind, c=rng.choice(WORLD["places"]["unserved"])))
         return

@@ -134,8 +134,9 @@ def plan(corpus: Corpus, holes: set[str], *, max_shapes: int) -> tuple[Layout, l
         index = len(layout.units)
         layout.units.append(unit)
         keys.append({})
-        at_top = unit.path == corpus.base[: len(unit.path)] and not unit.member and bool(corpus.keys)
-        if at_top and len(unit.path) <= len(corpus.base):
+        whole = bool(unit.member) or general(unit.path) in holes
+        above = bool(corpus.keys) and unit.path == corpus.base[: len(unit.path)]
+        if above and not whole:
             layout.cuts.add(unit.path)
             names: list[str] = corpus.keys
             if len(unit.path) < len(corpus.base):
@@ -145,7 +146,7 @@ def plan(corpus: Corpus, holes: set[str], *, max_shapes: int) -> tuple[Layout, l
                 add(Unit((*unit.path, name), index))
             return
         classes = unit_keys(unit, corpus.outputs, holes, layout)
-        for child in _split(unit, index, classes, corpus, layout, max_shapes) if not unit.member else []:
+        for child in _split(unit, index, classes, corpus, layout, max_shapes) if not whole else []:
             add(child)
         keys[index] = (
             unit_keys(unit, corpus.outputs, holes, layout) if unit.path in layout.cuts | layout.sets else classes
