@@ -20,12 +20,12 @@ from typing import Any
 from generator import policy, text
 from generator.text import WORLD, Draft
 
-TURNS = 10000
+TURNS = 12500
 SEED = "travel-1"
 SHARES = {"user_message": 0.68, "user_widget_submit": 0.15, "user_widget_cta_click": 0.17}
 CITIES = sorted(WORLD["cities"])
 GOALS = {
-    "flights": 11, "hotels": 11, "activities": 8, "transfers": 7, "places": 8, "info": 11,
+    "flights": 11, "hotels": 11, "activities": 8, "transfers": 7, "places": 8, "info": 5,
     "flight_detail": 4, "book_flight": 4, "book_hotel": 4, "book_it": 3, "pick_flight": 3, "pick_hotel": 3,
     "pick_any": 2, "order_status": 4, "summary": 4, "summarize": 4, "map": 3, "calendar": 4,
     "contradiction": 3, "visa": 2, "ood": 4, "pii": 3,

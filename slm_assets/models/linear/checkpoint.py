@@ -95,9 +95,6 @@ def _assemble(document: dict[str, Any], arrays: dict[str, Any], schema: dict[str
         raise ValueError(f"weights {weights.shape} do not fit {features.size} features and {len(bias)} columns")
     tagger = None
     if document["tagger"]:
-        labels = [
-            Label(item["name"], tuple(item["casts"]), item["table"], item["longest"])
-            for item in document["tagger"]["labels"]
-        ]
+        labels = [Label.from_json(item) for item in document["tagger"]["labels"]]
         tagger = Tagger(labels, document["tagger"]["names"], arrays["tagger"].astype(np.float32))
     return LinearModel(Contract(schema), features, weights, bias, structure, tagger, document["report"])

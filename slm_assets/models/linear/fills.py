@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
-from slm_assets.models.linear.holes import TEXT, Hole
+from slm_assets.models.linear.holes import PRECISE, TEXT, Hole
 from slm_assets.models.linear.paths import Path
 from slm_assets.models.linear.sources import Interner, Source
 
-PRECISE: Final = 0.97
 _MAX_CONSTANTS: Final = 50
 
 
@@ -25,24 +24,26 @@ _MAX_CONSTANTS: Final = 50
 class Fill:
     """Sources of one hole. `start`: first column of its classifier (one column a source), −1 for a list
     that is tried in order. `trust`: share of the training rows that the list fills right. `resort`:
-    canonical JSON of the most frequent value, taken where no source yields any."""
+    canonical JSON of the most frequent value, `common` its share of the rows: taken where no source yields
+    any, or where that is likelier than what a text seems to say."""
 
     sources: list[Source]
     start: int = -1
     trust: float = 1.0
     resort: str = "null"
+    common: float = 0.0
     rows: list[int] = field(default_factory=list)
     truth: list[int] = field(default_factory=list)
 
     def to_json(self) -> Json:
         """What a checkpoint keeps."""
-        return [[source.to_json() for source in self.sources], self.start, self.trust, self.resort]
+        return [[source.to_json() for source in self.sources], self.start, self.trust, self.resort, self.common]
 
     @classmethod
     def from_json(cls, value: Json) -> Fill:
         """The inverse of `to_json`."""
-        sources, start, trust, resort = value
-        return cls([Source.from_json(source) for source in sources], start, trust, resort)
+        sources, start, trust, resort, common = value
+        return cls([Source.from_json(source) for source in sources], start, trust, resort, common)
 
 
 def learn_fill(

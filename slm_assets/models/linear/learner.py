@@ -33,9 +33,11 @@ def fit_svm(
         shares = np.asarray([(y == name).mean() for name in classes])
         return classes, np.zeros((0, len(classes))), np.log(shares)
     from sklearn.svm import LinearSVC
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    model = LinearSVC(C=c, tol=tolerance, max_iter=max_iter, random_state=seed % 2**32)
-    with warnings.catch_warnings():
+    dual = True if x.shape[1] > 1_000 else "auto"
+    model = LinearSVC(C=c, dual=dual, tol=tolerance, max_iter=max_iter, random_state=seed % 2**32)
+    with warnings.catch_warnings(), threadpool_limits(1):  # its BLAS would spin on every core
         warnings.filterwarnings("ignore", message="The number of unique classes")  # free values: they are many
         model.fit(x, y, sample_weight=weight)
     w, b = np.asarray(model.coef_, np.float64).T, np.asarray(model.intercept_, np.float64)

@@ -99,12 +99,13 @@ class _Filled:
     value: Any
     probability: float
     span: Found | None = None
+    forced: bool = False
 
 
 @dataclass
 class _Made:
     """One assembled output. `options`: per point (("f", factor) or (unit, hole)) its alternatives'
-    log-probabilities."""
+    log-probabilities; `forced`: the part of `logp` that holes cost which no source could fill."""
 
     output: Json
     options: dict[tuple[Any, int], list[float]]
@@ -112,6 +113,7 @@ class _Made:
     spans: list[tuple[Path, Found]]
     complete: bool
     scores: Weights
+    forced: float = 0.0
 
 
 class LinearModel:
@@ -175,19 +177,23 @@ class LinearModel:
         return out
 
     def _decode(self, turn: _Turn) -> Prediction:
-        """Best-first over the alternatives of every choice until an output meets the contract."""
+        """Best-first over the alternatives of every choice until an output meets the contract, and, where
+        a hole of it could not be filled, until nothing that could be filled is likelier."""
         queue: list[tuple[float, int, tuple[tuple[Any, int], ...]]] = [(0.0, 0, ())]
         seen: set[tuple[Any, ...]] = {()}
         order = 0
+        best: tuple[Json, _Made] | None = None
         for _ in range(_TRIES):
-            if not queue:
+            if not queue or (best is not None and queue[0][0] >= -best[1].logp):
                 break
             _, _, moved = heappop(queue)
             made = self._make(turn, dict(moved))
-            if made.complete:
+            if made.complete and (best is None or made.logp > best[1].logp):
                 output = _own(made.output)
                 if output is not ABSENT and self.contract.is_valid(output):
-                    return self._answer(output, made)
+                    best = (output, made)
+                    if made.forced == 0.0:
+                        break
             current = dict(moved)
             for point, options in made.options.items():
                 at = current.get(point, 0)
@@ -196,7 +202,9 @@ class LinearModel:
                     if step not in seen:
                         seen.add(step)
                         order += 1
-                        heappush(queue, (options[at] - options[at + 1] - made.logp, order, step))
+                        heappush(queue, (options[at] - options[at + 1] + made.forced - made.logp, order, step))
+        if best is not None:
+            return self._answer(*best)
         fallback = self.structure
         return Prediction(orjson.loads(fallback.fallback), 0.0, fallback.fallback_valid)
 
@@ -297,6 +305,8 @@ class LinearModel:
         made.options[point] = [log(max(o.probability, 1e-9)) for o in options]
         chosen = options[want]
         made.logp += made.options[point][want]
+        if chosen.forced:
+            made.forced += made.options[point][want]
         if chosen.span is not None:
             made.spans.append((path, chosen.span))
         made.output = _placed(made.output, path, chosen.value)
@@ -323,7 +333,11 @@ class LinearModel:
             value = resolve(source, turn.value, made.output)
             if value is not ABSENT:
                 out.append(_Filled(value, chance))
-        return [*out[:8], _Filled(orjson.loads(fill.resort), _LAST_RESORT)]
+        resort = _Filled(orjson.loads(fill.resort), max(_LAST_RESORT, fill.common))
+        doubtful = bool(out) and out[0].span is not None and out[0].span.score < 0
+        if doubtful and resort.probability > out[0].probability:
+            return [resort, *out[:8]]
+        return [*out[:8], replace(resort, probability=_LAST_RESORT, forced=True)]
 
     def _read(
         self, turn: _Turn, source: Source, path: Path, decoded: Json, chance: float, *, must: bool

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 from slm_assets.errors import BadInputError
+
+BALANCES: Final = ((0.5, 1.0), (2.0, 0.5))
+"""(path_weight, char_weight) that training tries beside the default: few phrasings want the structured part
+heavy, many want the n-grams."""
 
 
 @dataclass(frozen=True)
 class LinearSettings:
     """Hyperparameters. Weights scale a feature block before the classifier; 0 leaves the block out.
 
+    `tune`: folds by which training chooses among BALANCES of structured part and character n-grams; 1
+    keeps `path_weight` and `char_weight` as they are, which is also what setting one of them does.
     `c`: inverse regularisation of the SVMs. `word_ngrams`, `char_ngrams`: longest n-gram (characters from
     2 on, inside words). `min_df`: rows that a feature must occur in (halved to 1 under 200 rows).
     `max_shapes`: a factor with more output shapes is split. `folds`: for calibration where no validation
     rows are given. `max_iter`: of one SVM.
     """
 
+    tune: int = 3
     c: float = 1.0
-    path_weight: float = 0.5
+    path_weight: float = 1.0
     tree_weight: float = 0.2
     word_weight: float = 1.0
     char_weight: float = 0.5
@@ -53,4 +60,6 @@ def from_hyperparams(values: Mapping[str, Any]) -> LinearSettings:
                 cure=f"leave it out for the default {asdict(LinearSettings())[key]}",
             )
         clean[key] = wanted(value)
+    if "tune" not in clean and ("path_weight" in clean or "char_weight" in clean):
+        clean["tune"] = 1
     return LinearSettings(**clean)

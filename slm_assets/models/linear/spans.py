@@ -22,16 +22,23 @@ _FUZZY_TRIES: Final = 12
 @dataclass
 class Label:
     """A place of the output that is filled from texts. `table`: alias (lower case) → value; `casts` are
-    tried in order; `longest` in tokens."""
+    tried in order on pieces of the given `forms` (outlines; none: any); `longest` in tokens."""
 
     name: str
     casts: tuple[str, ...] = ()
     table: dict[str, Json] = field(default_factory=dict)
     longest: int = 1
+    forms: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
-        """An object that `Label(**…)` reads."""
-        return {"name": self.name, "casts": list(self.casts), "table": self.table, "longest": self.longest}
+        """A list that `from_json` reads."""
+        return [self.name, list(self.casts), self.table, self.longest, list(self.forms)]
+
+    @classmethod
+    def from_json(cls, value: Json) -> Label:
+        """The inverse of `to_json`."""
+        name, casts, table, longest, forms = value
+        return cls(name, tuple(casts), table, longest, tuple(forms))
 
 
 class Found(NamedTuple):
@@ -51,6 +58,10 @@ class Document:
     path: Path
     text: str
     tokens: list[Token]
+
+    def piece(self, i: int, j: int) -> str:
+        """The text of tokens i to j (inclusive)."""
+        return self.text[self.tokens[i].start : self.tokens[j].end]
 
 
 def documents(texts: Sequence[tuple[str, Path, str]]) -> list[Document]:
@@ -185,8 +196,8 @@ def cast_span(label: Label, document: Document, i: int, j: int) -> Any:
         if known is not ABSENT:
             return known
     if label.casts:
-        piece = document.text[document.tokens[i].start : document.tokens[j].end]
-        for cast in label.casts:
+        piece = document.piece(i, j)
+        for cast in label.casts if not label.forms or outline(piece) in label.forms else ():
             value = CASTS[cast](piece)
             if value is not ABSENT:
                 return value

@@ -68,6 +68,8 @@ def train(
         "dropped_rows": len(pairs) - len(kept),
         "features": features.size,
         "columns": int(weights.shape[1]),
+        "path_weight": features.settings.path_weight,
+        "char_weight": features.settings.char_weight,
         "holes": sorted(holes),
         "labels": [label.name for label in tagger.labels] if tagger else [],
         "uncovered": sorted(uncovered, key=lambda leaf: (-leaf["share_of_rows"], leaf["path"])),
