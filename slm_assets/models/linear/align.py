@@ -31,6 +31,7 @@ Place = tuple[int, int, int]
 
 _ALIAS_TOKENS: Final = 4
 _FORMS: Final = 8
+_ALIASES: Final = 6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -161,7 +162,9 @@ def align(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occurrence],
     kept = [cast for cast in CASTS if casts[cast] >= least]
     label = Label(name, tuple(sorted(kept, key=lambda c: (-casts[c], c))), {}, longest, _forms(docs, occurrences))
     if lookup and len(pending) >= 2 and len(pending) > 0.02 * len(occurrences):
-        label.table = learn_aliases(docs, pending)
+        table = learn_aliases(docs, pending)
+        few = len(table) <= _ALIASES * len({text_of(o.value) for o in pending})
+        label.table = table if few else {}  # many for each value: words of a topic, no names
         label.longest = max([longest, *(len(alias.split(" ")) for alias in label.table)])
         aliases: dict[str | None, list[str]] = defaultdict(list)
         for alias, value in label.table.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from slm_assets.canonical import Json
@@ -148,6 +149,7 @@ def casts_for(value: Json) -> tuple[str, ...]:
     return _STRING_CASTS if isinstance(value, str) else ()
 
 
+@lru_cache(100_000)
 def close(a: str, b: str) -> bool:
     """Whether two words differ by a typo: one edit (two from eight letters on), swaps counted once."""
     size = min(len(a), len(b))
