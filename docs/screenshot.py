@@ -2,7 +2,7 @@
 
     python docs/screenshot.py --url http://127.0.0.1:3000 --partition "travel|v2" --check floor
 
-Needs Chromium or Chrome. Writes PNG files into docs/screenshots/.
+Needs Chromium or Chrome. Writes PNG files into docs/images/.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> int:
     """Take every picture; 1 where there is no browser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://127.0.0.1:3000")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "screenshots")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     parser.add_argument("--partition", default="travel|v1")
     parser.add_argument("--check", default="verdict")
     parser.add_argument("--size", default="1600,1000", help="width,height in pixels")

@@ -43,9 +43,7 @@ class Chain:
             self._answered[key] = self._predict(self._engines[role_id][assignment[role_id]], inputs)
         return self._answered[key]
 
-    def reference_answers(
-        self, role_id: str, engine: str, labels: Sequence[Mapping[str, Json]]
-    ) -> list[Prediction]:
+    def reference_answers(self, role_id: str, engine: str, labels: Sequence[Mapping[str, Json]]) -> list[Prediction]:
         """The role's predictions on reference input: the earlier roles' labels instead of their answers."""
         role = self._roles[role_id]
         inputs = [role_input(role, turn, own) for turn, own in zip(self._turns, labels, strict=True)]

@@ -59,15 +59,17 @@ def train(
     )
 
 
-def save(folder: Path, recipe: Recipe, models: dict[str, TrainedModel]) -> None:
-    """Write the checkpoint of all roles."""
+def save_role(folder: Path, recipe: Recipe, model: TrainedModel) -> None:
+    """Write one role's files into its folder; equal models give equal bytes."""
     from slm_assets.models import linear
 
-    for role, model in models.items():
-        (folder / role).mkdir(parents=True)
-        assert isinstance(model, linear.LinearModel)
-        linear.save(model, folder / role)
-    canonical.write_json(folder / CHECKPOINT, {"format": FORMAT, "recipe": recipe, "roles": sorted(models)})
+    assert recipe == "linear" and isinstance(model, linear.LinearModel)
+    linear.save(model, folder)
+
+
+def seal(folder: Path, recipe: Recipe, roles: Sequence[str]) -> None:
+    """Write the head of a checkpoint whose roles are all there."""
+    canonical.write_json(folder / CHECKPOINT, {"format": FORMAT, "recipe": recipe, "roles": sorted(roles)})
 
 
 def load(folder: Path, role: str, schema: dict[str, Any]) -> Predictor:

@@ -42,6 +42,12 @@ class CleanAnswers:
     imported: list[str]
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment of a child process: nothing secret, one thread."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
 def load_engines(domain: Domain, checkpoint: Path) -> dict[str, Predictor]:
     """Every role of a checkpoint, ready to answer."""
     return {role.id: ladder.load(checkpoint, role.id, domain.output_schema(role.id)) for role in domain.config.roles}
@@ -55,15 +61,13 @@ def answers_in_clean_process(config: Path, checkpoint: Path, turns: Path, scratc
     scratch.mkdir(parents=True, exist_ok=True)
     out, note = scratch / "answers.jsonl", scratch / "note.json"
     arguments = [str(p) for p in (config, checkpoint, turns, out, note)]
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "slm_assets.stages.clean_process", *arguments],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
-            env=environment,
+            env=clean_environment(),
             check=False,
         )
     except subprocess.TimeoutExpired:

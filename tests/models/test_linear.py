@@ -298,3 +298,16 @@ def test_an_input_is_not_changed() -> None:
     assert answer == {"a": 3.5, "b": [1, 2]}
     answer["b"].append(3)
     assert value == {"echo": {"a": 3.5, "b": [1, 2]}}
+
+
+def test_another_process_with_another_hash_seed_trains_the_same_bytes(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_linear as t\n"
+        "model = t.linear.train(t.trips(1, 150) + t.courier(1, 100), t.OPEN)\n"
+        "t.linear.save(model, Path(sys.argv[2]))"
+    )
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / seed)]
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
+    for name in ("model.json", "weights.safetensors"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()

@@ -17,7 +17,6 @@ from slm_assets.models.linear.features import Featurizer, Parts
 from slm_assets.models.linear.fills import Fill, learn_fill
 from slm_assets.models.linear.holes import Corpus, Hole
 from slm_assets.models.linear.learner import fit_svm, folds
-from slm_assets.models.linear.model import Factor, Structure, template
 from slm_assets.models.linear.paths import Path, general
 from slm_assets.models.linear.settings import BALANCES, LinearSettings
 from slm_assets.models.linear.shapes import Layout
@@ -32,8 +31,9 @@ from slm_assets.models.linear.stages import (
     staged,
     structured_names,
 )
+from slm_assets.models.linear.structure import Factor, Structure, template
 
-_TUNING_ROWS: Final = 2_500
+_TUNING_ROWS: Final = 2_000
 
 Ints = NDArray[np.int64]
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
 from slm_assets.models.linear.learner import fit_temperature
-from slm_assets.models.linear.model import Factor, LinearModel
+from slm_assets.models.linear.model import LinearModel
 from slm_assets.models.linear.paths import pointer, text_of
 from slm_assets.models.linear.shapes import Layout, unit_keys
+from slm_assets.models.linear.structure import Factor
 
 Problem = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Rows in which a factor is decided, and its class in each. `x` is one matrix per stage."""

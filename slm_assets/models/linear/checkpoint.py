@@ -17,11 +17,12 @@ from slm_assets import canonical
 from slm_assets.errors import ArtifactError
 from slm_assets.models.linear.features import Featurizer, Tree
 from slm_assets.models.linear.fills import Fill
-from slm_assets.models.linear.model import Factor, LinearModel, Structure, template
+from slm_assets.models.linear.model import LinearModel
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.settings import from_hyperparams
 from slm_assets.models.linear.shapes import Unit
 from slm_assets.models.linear.spans import Label, Tagger
+from slm_assets.models.linear.structure import Factor, Structure, template
 
 FORMAT: Final = "slm-linear-1"
 MODEL_FILE: Final = "model.json"

@@ -18,53 +18,17 @@ from slm_assets.models.linear.features import Featurizer
 from slm_assets.models.linear.fills import Fill
 from slm_assets.models.linear.paths import ABSENT, Path, get, pointer
 from slm_assets.models.linear.schema import Contract
-from slm_assets.models.linear.shapes import PRESENT, Unit, read_shape
 from slm_assets.models.linear.sources import Source, resolve
 from slm_assets.models.linear.spans import Document, Found, Tagger, documents, in_order
 from slm_assets.models.linear.stages import names_of_stage, stage_of
+from slm_assets.models.linear.structure import Factor, Structure, holds, own_copy, placed
 
 _TRIES: Final = 24
+_DOUBTS: Final = 60
 _ALTERNATIVES: Final = 4
 _LAST_RESORT: Final = 0.02
 
 Weights = NDArray[np.float32]
-
-
-@dataclass
-class Factor:
-    """Units that one classifier decides. `classes`: per class, one shape (index) per unit; `start`: its
-    first column; `stage`: what it may know of the output."""
-
-    units: list[int]
-    classes: list[list[int]]
-    start: int
-    stage: int
-    temperature: float = 0.5
-
-
-@dataclass
-class Template:
-    """A shape, ready to be made: JSON bytes of the tree (None: absence), paths of its holes."""
-
-    tree: bytes | None
-    holes: list[Path]
-    member: bool = False
-
-
-@dataclass
-class Structure:
-    """Everything that decides an output beside weights and vocabulary. `fills`: per (unit, shape) one fill
-    a hole; `calibration`: power and factor that turn the product of probabilities into a confidence."""
-
-    units: list[Unit]
-    factors: list[Factor]
-    stages: list[Path]
-    templates: list[Template]
-    fills: dict[tuple[int, int], list[Fill]]
-    fallback: bytes
-    fallback_valid: bool
-    shape_keys: list[str]
-    calibration: float = 1.0
 
 
 class _Turn:
@@ -173,7 +137,7 @@ class LinearModel:
                 known[key] = again = self.predict(value)
                 out.append(again)
             else:
-                out.append(replace(again, output=_own(again.output)))
+                out.append(replace(again, output=own_copy(again.output)))
         return out
 
     def _decode(self, turn: _Turn) -> Prediction:
@@ -184,12 +148,12 @@ class LinearModel:
         order = 0
         best: tuple[Json, _Made] | None = None
         for _ in range(_TRIES):
-            if not queue or (best is not None and queue[0][0] >= -best[1].logp):
+            if not queue or (best is not None and (order > _DOUBTS or queue[0][0] >= -best[1].logp)):
                 break
             _, _, moved = heappop(queue)
             made = self._make(turn, dict(moved))
             if made.complete and (best is None or made.logp > best[1].logp):
-                output = _own(made.output)
+                output = own_copy(made.output)
                 if output is not ABSENT and self.contract.is_valid(output):
                     best = (output, made)
                     if made.forced == 0.0:
@@ -238,7 +202,7 @@ class LinearModel:
             self._enter(made, active, k)
             for u in units:
                 unit = structure.units[u]
-                if unit.parent >= 0 and not _holds(made.output, unit):
+                if unit.parent >= 0 and not holds(made.output, unit):
                     continue
                 f = self._factor_of[u]
                 if f not in chosen:
@@ -281,7 +245,7 @@ class LinearModel:
             if made_of.member:
                 get(made.output, unit.path).append(orjson.loads(unit.member))
             return True
-        made.output = _placed(made.output, unit.path, orjson.loads(made_of.tree))
+        made.output = placed(made.output, unit.path, orjson.loads(made_of.tree))
         return all(
             self._fill(turn, made, (u, h), shape, (*unit.path, *below), moved) for h, below in enumerate(made_of.holes)
         )
@@ -297,7 +261,7 @@ class LinearModel:
                 value = resolve(first, turn.value, made.output)
                 if value is not ABSENT:
                     made.options[point] = [0.0, log(0.05)] if len(fill.sources) > 1 else [0.0]
-                    made.output = _placed(made.output, path, value)
+                    made.output = placed(made.output, path, value)
                     return True
         options = self._options(turn, fill, path, made)
         if want >= len(options):
@@ -309,7 +273,7 @@ class LinearModel:
             made.forced += made.options[point][want]
         if chosen.span is not None:
             made.spans.append((path, chosen.span))
-        made.output = _placed(made.output, path, chosen.value)
+        made.output = placed(made.output, path, chosen.value)
         return True
 
     def _options(self, turn: _Turn, fill: Fill, path: Path, made: _Made) -> list[_Filled]:
@@ -354,38 +318,3 @@ class LinearModel:
         return [
             _Filled(item.value, chance / (1 + exp(-max(-30.0, min(30.0, 2 * item.score)))), item) for item in found[:4]
         ]
-
-
-def _holds(output: Any, unit: Unit) -> bool:
-    """Whether the output made so far has the container that a unit stands in."""
-    if unit.member:
-        return isinstance(get(output, unit.path), list)
-    holder = get(output, unit.path[:-1])
-    step = unit.path[-1]
-    if isinstance(step, int):
-        return isinstance(holder, list) and step < len(holder)
-    return isinstance(holder, dict)
-
-
-def _placed(output: Any, path: Path, value: Json) -> Any:
-    """The output with a value at a path whose container exists."""
-    if not path:
-        return value
-    get(output, path[:-1])[path[-1]] = value
-    return output
-
-
-def _own(output: Json) -> Any:
-    """A copy that shares nothing with the input; ABSENT for what is no JSON (a number past 64 bits)."""
-    try:
-        return orjson.loads(orjson.dumps(output))
-    except (TypeError, ValueError):
-        return ABSENT
-
-
-def template(key: str) -> Template:
-    """The template of a shape key."""
-    shape = read_shape(key)
-    if shape is None:
-        return Template(None, [], member=key == PRESENT)
-    return Template(orjson.dumps(shape.tree, option=orjson.OPT_SORT_KEYS), list(shape.holes))

@@ -26,7 +26,7 @@ class LinearSettings:
     rows are given. `max_iter`: of one SVM.
     """
 
-    tune: int = 3
+    tune: int = 2
     c: float = 1.0
     path_weight: float = 1.0
     tree_weight: float = 0.2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from slm_assets.canonical import Json
@@ -41,7 +43,31 @@ def train(
     and counted in the report. No rows, or a schema that is none: BadInputError. Equal arguments give an
     equal model.
     """
-    settings = settings or LinearSettings()
+    with _no_collector():
+        return _train(pairs, schema, validation, settings or LinearSettings(), seed, groups, progress)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Training makes millions of small values and no cycles; the collector would walk them over and over."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _train(
+    pairs: Sequence[Pair],
+    schema: dict[str, Any],
+    validation: Sequence[Pair],
+    settings: LinearSettings,
+    seed: int,
+    groups: Sequence[str] | None,
+    progress: Progress | None,
+) -> LinearModel:
     say = progress or (lambda share, what: None)
     contract = Contract(schema)
     kept, valid = _usable(pairs, contract, groups)
