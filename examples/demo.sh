@@ -30,7 +30,7 @@ expect 0 slm validate travel
 step "2. v1: seven tenths of the data, through every stage. It passes its gates and waits for a first approval."
 expect 4 slm run travel --train-fraction 0.7 --reason "seven tenths of the corpus"
 expect 0 slm approve travel v1 --by "demo operator" --reason "first promotion, numbers read"
-expect 0 slm run travel --version v1 --train-fraction 0.7
+expect 0 slm run travel --version v1
 
 step "3. v2: a hundredth of the data. The gates hold it, and say why."
 expect 3 slm run travel --train-fraction 0.01 --reason "what if we had hardly any data"

@@ -77,8 +77,8 @@ def run(
     version: Annotated[str | None, typer.Option(help="Resume or open this version, such as v3.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Open a new version even if nothing changed.")] = False,
     train_fraction: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Train on this share of the train rows.")
-    ] = 1.0,
+        float | None, typer.Option(min=0.0, max=1.0, help="Train on this share of the train rows; default: all.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the plan and the audit.")] = "asked for",
     by: Actor = None,
     json: AsJson = False,
@@ -98,7 +98,7 @@ def run(
         domain,
         version=version,
         new=new,
-        params={"train_fraction": train_fraction},
+        params={} if train_fraction is None else {"train_fraction": train_fraction},
         reason=reason,
         actor=_actor(by),
         quiet=json,

@@ -69,6 +69,12 @@ def _choose(
     plan = registry.plan(name, number_of(version))
     if plan is None:
         return None
+    changed = {key: value for key, value in params.items() if plan.params.get(key) != value}
+    if changed:
+        raise BadInputError(
+            f"{name} {version} was opened with {plan.params} and cannot be run with {changed}; a version is immutable",
+            cure=f"leave the option out to resume {version}, or the version to open a new one",
+        )
     if (plan.config, plan.seed) != frozen:
         what = "config" if plan.config != frozen[0] else "seed rows"
         raise BadInputError(
