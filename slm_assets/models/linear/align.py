@@ -15,6 +15,7 @@ from slm_assets.canonical import Json
 from slm_assets.models.linear.learner import fit_svm
 from slm_assets.models.linear.paths import Path, text_of
 from slm_assets.models.linear.spans import (
+    BIAS,
     Document,
     Label,
     Tagger,
@@ -32,6 +33,7 @@ Place = tuple[int, int, int]
 _ALIAS_TOKENS: Final = 4
 _FORMS: Final = 8
 _ALIASES: Final = 6
+_UNSEEN: Final = -2.0
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -258,9 +260,8 @@ class Examples:
                 for token in document:
                     df.update(token)
         least = 2 if len(docs) >= 200 else 1
-        self.names = sorted(name for name, n in df.items() if n >= least)
+        self.names = sorted({BIAS, *(name for name, n in df.items() if n >= least)})
         index = {name: i for i, name in enumerate(self.names)}
-        self.bias = index.get("bias", -1)
         self.ids = [
             [[tuple(sorted({index[n] for n in token if n in index})) for token in document] for document in row]
             for row in named
@@ -304,13 +305,13 @@ class Examples:
         x = sparse.csr_matrix((np.ones(len(indices)), indices, indptr), shape=(len(examples), len(self.names)))
         y = np.asarray([tag for _, tag in examples])
         weight = np.sqrt(np.asarray([counts[e] for e in examples], np.float64))
-        classes, w, b = fit_svm(x, y, c=0.5, seed=seed, weight=weight)
         full = np.zeros((len(self.names), 1 + 2 * len(self.labels)), np.float32)
-        full[:, [int(tag) for tag in classes]] = w
-        missing = sorted(set(range(full.shape[1])) - {int(tag) for tag in classes})
-        if self.bias >= 0:
-            full[self.bias, [int(tag) for tag in classes]] += b
-            full[self.bias, missing] = -2.0
-        used = np.flatnonzero(np.abs(full).max(axis=1) > 1e-4)
+        bias = self.names.index(BIAS)
+        full[bias, 1:] = _UNSEEN
+        if examples:
+            classes, w, b = fit_svm(x, y, c=0.5, seed=seed, weight=weight)
+            full[:, classes] = w
+            full[bias, classes] += b
+        used = np.union1d(np.flatnonzero(np.abs(full).max(axis=1) > 1e-4), [bias])
         weights = full[used].astype(np.float16).astype(np.float32)
         return Tagger(self.labels, [self.names[i] for i in used], weights)

@@ -24,7 +24,7 @@ from slm_assets.models.linear.stages import names_of_stage, stage_of
 from slm_assets.models.linear.structure import Factor, Structure, holds, own_copy, placed
 
 _TRIES: Final = 24
-_DOUBTS: Final = 60
+_DOUBTS: Final = 30
 _ALTERNATIVES: Final = 4
 _LAST_RESORT: Final = 0.02
 

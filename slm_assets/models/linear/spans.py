@@ -16,6 +16,10 @@ from slm_assets.models.linear.text import CASTS, Token, close, tokens
 
 _DIGIT = re.compile(r"\d")
 _TRIES: Final = 300
+
+BIAS: Final = "bias"
+"""The feature that every token has, and every tagger knows: so no token is without features."""
+
 _FUZZY_TRIES: Final = 12
 
 
@@ -89,7 +93,7 @@ def token_features(document: Document, gazetteer: Sequence[frozenset[str]]) -> l
     for i in range(size):
         before2, before, low, after, after2 = padded[i : i + 5]
         names = [
-            "bias",
+            BIAS,
             "w=" + low,
             "f=" + outline(document.text[document.tokens[i].start : document.tokens[i].end]),
             "a=" + low[:3],
