@@ -53,6 +53,8 @@ def run(result: dict[str, Any]) -> None:
     for line in result["stages"]:
         if line["error"]:
             CONSOLE.print(f"[yellow]{line['stage']}[/yellow] {escape(line['error'])}", soft_wrap=True)
+    if result["error"] and result["outcome"] == "failed" and not any(line["error"] for line in result["stages"]):
+        error(result["error"])
     roles = ", ".join(f"{role} {paint(outcome)}" for role, outcome in result["roles"].items())
     CONSOLE.print(f"[bold]{result['domain']} {result['version']}[/bold] {paint(result['outcome'])}  {roles}")
 

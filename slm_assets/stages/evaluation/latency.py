@@ -15,7 +15,7 @@ from slm_assets.domain.turns import role_input
 from slm_assets.models.base import Predictor
 from slm_assets.models.chain import answer_turn
 
-SAMPLE = 300
+SAMPLE = 200
 WARM = 20
 
 
