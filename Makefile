@@ -43,7 +43,8 @@ ui: install  ## Dagster on loopback, with the versions that `slm run` made.
 	DAGSTER_HOME=$(SLM_HOME)/dagster $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
 bench: install  ## Cross-validate the benchmarks and simulate the gates; prints tables.
-	$(BIN)/slm bench travel_v3
+	@if [ -d "$$SLM_BENCH_DATA/travel_v3" ]; then $(BIN)/slm bench travel_v3; \
+	else echo "travel_v3 skipped: set SLM_BENCH_DATA to the folder of benchmark data"; fi
 	$(BIN)/python benchmarks/gates_simulation.py
 	$(BIN)/python benchmarks/rows.py
 

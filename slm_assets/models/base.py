@@ -20,8 +20,9 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """An answer. `confidence` in [0, 1], calibrated on validation rows; `valid`: the output met the
-    contract before any repair. An engine that cannot answer (an oracle that threw) has output None."""
+    """An answer. `confidence` in [0, 1], calibrated on validation rows; `valid`: the output, as it was
+    decoded, meets the contract (nothing repairs it afterwards). An engine that cannot answer (an oracle
+    that threw) has output None."""
 
     output: Json
     confidence: float = 1.0

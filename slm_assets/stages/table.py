@@ -60,6 +60,3 @@ STAGES: tuple[Stage, ...] = (
 )  # fmt: skip
 
 BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
-BY_ASSET: dict[str, Stage] = {stage.asset: stage for stage in STAGES}
-
-ROLLBACK_PLAYBOOK = "automation/mlops/slm/rollback"
