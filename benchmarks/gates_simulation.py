@@ -9,7 +9,8 @@ Spread is one binomial standard error.
 
 A limit that no method on these rows escapes: a fault that hits whole groups, a share f of them, leaves no
 trace in G groups with probability (1 - f)^G. For f = 0.02 that is above 0.05 under 149 groups, and the
-"block icc 0.5" lines without wins show it. Verdicts on fewer groups say so in their reason.
+"block icc 0.5" lines without wins show it. These lines judge by the bound alone; a verdict on fewer groups
+is INSUFFICIENT whatever the bound.
 """
 
 from __future__ import annotations

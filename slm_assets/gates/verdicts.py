@@ -134,12 +134,12 @@ def _needed(result: PairedResult, margin: float, level: Level) -> int:
     return max(needed, ceil(EPOCH_SHARE * result.n))
 
 
-def _unseen(result: PairedResult, margin: float, level: Level) -> str:
-    """A warning where groups are so few that a fault of whole groups could have left no trace."""
-    share = upper_bound(0, result.n_groups, level.confidence)
-    if result.n_groups == result.n or share <= margin:
-        return ""
-    return f"; a fault of whole groups could still hit {100 * share:.1f} % of them unseen"
+def _groups_short(result: PairedResult, margin: float, level: Level) -> int:
+    """How many groups are missing until a fault of whole groups, as large as the margin, would leave a
+    trace: a share f of G groups leaves none with probability (1 - f)^G, whatever the rows inside say."""
+    if result.n_groups == result.n or upper_bound(0, result.n_groups, level.confidence) <= margin:
+        return 0
+    return (n_to_certify(1 - margin, level.confidence) or 0) - result.n_groups
 
 
 def noninferiority(
@@ -159,6 +159,9 @@ def noninferiority(
     """
     result = paired(challenger, incumbent, groups, level.confidence, upper_confidence=level.fail_confidence)
     verdict = decide(result.low, result.high, -margin) if result.n >= min_n else "INSUFFICIENT"
+    groups_short = _groups_short(result, margin, level) if verdict == "PASS" else 0
+    if groups_short > 0:
+        verdict = "INSUFFICIENT"
     seen = (
         f"difference {_points(result.diff)}, lower bound {_points(result.low)} on {result.n} turns"
         f" in {result.n_groups} groups, margin {_points(-margin)}"
@@ -167,10 +170,12 @@ def noninferiority(
     if verdict == "INSUFFICIENT":
         needed = max(_needed(result, margin, level), min_n)
         short = f"only {result.n} turns of at least {min_n}; " if result.n < min_n else ""
+        if groups_short > 0:
+            needed = max(needed, ceil((result.n_groups + groups_short) * result.n / result.n_groups))
+            short = f"{groups_short} more groups are needed to see a fault of whole groups; "
         reason = f"{short}not decided: {seen}; {needed} turns would decide for an equal challenger"
     else:
         reason = f"{'not worse' if verdict == 'PASS' else 'worse'} by the margin: {seen}"
-        reason += _unseen(result, margin, level) if verdict == "PASS" else ""
     return verdict_at(
         place,
         verdict,

@@ -66,14 +66,16 @@ def test_rows_in_few_groups_do_not_count_as_many() -> None:
     assert noninferiority(scores(500, 10), scores(500, 10), keys, place=PLACE).verdict == "INSUFFICIENT"
 
 
-def test_a_pass_on_few_groups_says_what_it_cannot_see() -> None:
+def test_few_groups_cannot_show_that_no_group_is_lost() -> None:
     rng = np.random.default_rng(4)
     keys = np.repeat(np.arange(100), 20)
     theirs = (rng.random(2000) < 0.98).astype(float)
     ours = np.where(rng.random(2000) < 0.02, 1 - theirs * (rng.random(2000) < 0.5), theirs)
     verdict = noninferiority(ours, theirs, keys, place=PLACE, margin=0.02)
-    assert verdict.verdict == "PASS"
-    assert "whole groups could still hit 3.0 %" in verdict.reason
+    assert verdict.verdict == "INSUFFICIENT" and verdict.low is not None and verdict.low > -0.02
+    assert "49 more groups" in verdict.reason and verdict.n_needed == 2980
+    many = noninferiority(*(np.tile(x, 2) for x in (ours, theirs)), np.repeat(np.arange(200), 20), place=PLACE)
+    assert many.verdict == "PASS"
 
 
 def test_the_confidence_decides() -> None:
