@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.stages.package import promotable
 from slm_assets.stages.plans import approved_roles
 from slm_assets.stages.table import BY_NAME, Stage
 
@@ -75,7 +76,7 @@ def _said(row: Row) -> str:
 
 def _verdict(roles: dict[str, str], approved: set[str], rows: list[Row]) -> Standing:
     told = "; ".join(f"{role}: {outcome}" for role, outcome in sorted(roles.items())) or "no role was judged"
-    passed = [r for r, o in roles.items() if o == "pass" or (o == "insufficient" and r in approved)]
+    passed = promotable(roles, approved)
     named = sorted(set(passed) & approved)
     note = f" (approved: {', '.join(named)})" if named else ""
     return Standing(bool(passed), told + note, rows)

@@ -80,7 +80,7 @@ def _allowed(ctx: StageContext, plan: Plan, manifest: dict[str, Any]) -> list[st
         worst = {"FAIL": "fail", "INSUFFICIENT": "insufficient"}.get(row["verdict"], "pass")
         if row["blocking"] and row["role"]:
             outcomes[row["role"]] = _worse(outcomes.get(row["role"], "pass"), worst)
-    allowed = promotable(outcomes, sorted(approved_roles(ctx.registry, plan)))
+    allowed = promotable(outcomes, approved_roles(ctx.registry, plan))
     roles = [role for role in manifest["promotable"] if role in allowed]
     if not roles:
         raise HeldError(f"{plan.domain} {plan.version}: no role passed its gates ({outcomes})")

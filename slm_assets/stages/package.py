@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from slm_assets import canonical
@@ -63,7 +64,7 @@ def run(ctx: StageContext) -> StageResult:
     )
 
 
-def promotable(outcomes: dict[str, str], approved: list[str]) -> list[str]:
+def promotable(outcomes: Mapping[str, str], approved: Collection[str]) -> list[str]:
     """Roles that may go on: those that passed, and undecided ones with a named approval."""
     return [r for r, o in outcomes.items() if o == "pass" or (o == "insufficient" and r in approved)]
 

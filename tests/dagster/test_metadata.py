@@ -78,7 +78,9 @@ def test_an_empty_calibration_is_an_empty_diagram() -> None:
     )
 )
 def test_any_class_name_gives_a_picture(confusion: tuple[list[str], list[list[int]]]) -> None:
-    drawn(pictures.confusion("title", *confusion))
+    picture = drawn(pictures.confusion("title", *confusion))
+    counts = {str(count) for row in confusion[1] for count in row if count}
+    assert counts <= set(texts(picture)), "every count that is not 0 is written into its cell"
 
 
 @given(st.lists(st.lists(st.text(), min_size=2, max_size=2), max_size=4))

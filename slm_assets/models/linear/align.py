@@ -45,7 +45,6 @@ class Occurrence:
     path: Path
     value: Json
     places: list[Place] = field(default_factory=list)
-    by_table: bool = False
 
 
 def locate(docs: Sequence[Document], value: Json) -> list[tuple[Place, str]]:
@@ -174,7 +173,6 @@ def align(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occurrence],
         for occurrence in pending:
             wanted = aliases.get(text_of(occurrence.value), [])
             occurrence.places = _by_alias(docs[occurrence.row], wanted, label.longest) if wanted else []
-            occurrence.by_table = bool(occurrence.places)
     return label
 
 
