@@ -36,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """Fake stages; the list of those that ran."""
-    fake_stages.install(monkeypatch.setitem)
+    fake_stages.install(monkeypatch.setattr)
     fake_stages.CALLS.clear()
     return fake_stages.CALLS
 

@@ -2,8 +2,8 @@
 
 import fake_stages
 
-fake_stages.install()
+from slm_assets.definitions import defs
 
-from slm_assets.definitions import defs  # noqa: E402
+fake_stages.install()
 
 __all__ = ["defs"]

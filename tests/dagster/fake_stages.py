@@ -5,9 +5,8 @@ What the graph does with a yes, a no, a "not enough", a wait and a fault is then
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from slm_assets import canonical
@@ -28,12 +27,10 @@ CALLS: list[tuple[str, str, str]] = []
 """(stage, domain, version) of every stage that really ran."""
 
 
-def install(put: Callable[[Any, str, Any], None] = lambda d, k, v: d.__setitem__(k, v)) -> None:
-    """Replace every stage module; `put` is monkeypatch.setitem, or plain assignment."""
+def install(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Replace every stage's `run`, and nothing else of it; `put` is monkeypatch.setattr, or setattr."""
     for stage in STAGES:
-        module = ModuleType(f"slm_assets.stages.{stage.name}")
-        module.run = run  # type: ignore[attr-defined]
-        put(sys.modules, module.__name__, module)
+        put(importlib.import_module(f"slm_assets.stages.{stage.name}"), "run", run)
 
 
 def opened(home: Home, domain: str, fraction: float = GOOD) -> Plan:
