@@ -8,9 +8,9 @@ A challenger's outcome against the incumbent's is a win, a loss, both right, or 
 Spread is one binomial standard error.
 
 A limit that no method on these rows escapes: a fault that hits whole groups, a share f of them, leaves no
-trace in G groups with probability (1 - f)^G. For f = 0.02 that is above 0.05 under 149 groups, and the
-"block icc 0.5" lines without wins show it. These lines judge by the bound alone; a verdict on fewer groups
-is INSUFFICIENT whatever the bound.
+trace in G groups with probability (1 - f)^G. For f = 0.02 that is above 0.05 under 149 groups, so a verdict
+on fewer groups of several rows is INSUFFICIENT whatever the bound, here as in the product. `--bound-alone`
+leaves that rule out, and its "block icc 0.5" lines without wins show why it is there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from slm_assets.gates.verdicts import (
     Place,
     combine,
     decide,
+    groups_short,
     needed,
     noninferiority,
     not_worse,
@@ -38,6 +39,7 @@ from slm_assets.gates.verdicts import (
     target,
 )
 
+RULES = {"groups": True}
 MARGIN, ACCURACY, TARGET, CHUNK_CELLS = 0.02, 0.97, 0.95, 4_000_000
 METRICS, SHARED, SLICE_SHARE = 4, 0.6, 0.5
 
@@ -101,6 +103,11 @@ def outcomes(world: World, runs: int, rng: np.random.Generator, metrics: int = 1
         yield chunk
 
 
+def too_few(groups: Groups, share: float) -> bool:
+    """Whether a PASS is withheld for want of groups."""
+    return RULES["groups"] and groups_short(groups.count, groups.rows, share, Level().confidence) > 0
+
+
 def bounds(found: NDArray[np.int8], groups: Groups, level: Level) -> Bounds:
     """Bounds of many runs, as `noninferiority` gets them for one; `found` is (runs, groups, size)."""
     wins, losses = ((found == kind).sum(axis=-1).astype(float) for kind in (0, 1))
@@ -114,7 +121,7 @@ def rates(world: World, runs: int, level: Level, seed: int = 0) -> tuple[float, 
     for chunk in outcomes(world, runs, rng):
         found = bounds(chunk[:, 0], groups, level)
         said = [decide(*pair, -MARGIN) for pair in zip(found.low, found.high, strict=True)]
-        passed += said.count("PASS")
+        passed += 0 if too_few(groups, MARGIN) else said.count("PASS")
         failed += said.count("FAIL")
     return passed / runs, failed / runs
 
@@ -136,7 +143,8 @@ def power_at_named(pilot: World, runs: int, pilots: int, seed: int = 0) -> tuple
         named.append(verdict.n_needed)
         world = pilot.sized(verdict.n_needed)
         for chunk in outcomes(world, each, rng):
-            passed += int((bounds(chunk[:, 0], grouping(world), level).low > -MARGIN).sum())
+            groups = grouping(world)
+            passed += 0 if too_few(groups, MARGIN) else int((bounds(chunk[:, 0], groups, level).low > -MARGIN).sum())
         total += each
     return passed / total, float(np.median(named)), total
 
@@ -183,7 +191,8 @@ def role_rates(world: World, runs: int, seed: int = 0, hurt: World | None = None
     for chunk in outcomes(world, runs, rng, METRICS):
         if worse:
             chunk[:, 0] = next(worse)[:, 0]
-        good, bad = np.ones(len(chunk), dtype=bool), np.zeros(len(chunk), dtype=bool)
+        enough = not any(too_few(g, share) for g, share in ((groups, MARGIN), (groups, 1 - TARGET), (inside, MARGIN)))
+        good, bad = np.full(len(chunk), enough), np.zeros(len(chunk), dtype=bool)
         for metric in range(METRICS):
             found = chunk[:, metric]
             whole = bounds(found, groups, FAMILY)
@@ -219,7 +228,7 @@ def target_rate(world: World, runs: int, goal: float, seed: int = 0) -> tuple[fl
     for chunk in outcomes(world, runs, rng):
         right = ((chunk[:, 0] == 0) | (chunk[:, 0] == 2)).sum(axis=-1).astype(float)
         low, high = mean_bounds(right, right.sum(axis=1), groups, (0.95, 0.95))
-        passed += int((low >= goal).sum())
+        passed += 0 if too_few(groups, 1 - goal) else int((low >= goal).sum())
         failed += int((high < goal).sum())
     return passed / runs, failed / runs
 
@@ -291,7 +300,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--only", choices=sorted(TABLES))
+    parser.add_argument("--bound-alone", action="store_true", help="judge few groups by the bound alone")
     chosen = parser.parse_args()
+    RULES["groups"] = not chosen.bound_alone
     print(f"margin {MARGIN}, confidence 0.95, {chosen.runs} runs each")
     for name, table in TABLES.items():
         if chosen.only in (None, name):

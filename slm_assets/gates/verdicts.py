@@ -134,12 +134,21 @@ def _needed(result: PairedResult, margin: float, level: Level) -> int:
     return max(needed, ceil(EPOCH_SHARE * result.n))
 
 
-def _groups_short(result: PairedResult, margin: float, level: Level) -> int:
-    """How many groups are missing until a fault of whole groups, as large as the margin, would leave a
-    trace: a share f of G groups leaves none with probability (1 - f)^G, whatever the rows inside say."""
-    if result.n_groups == result.n or upper_bound(0, result.n_groups, level.confidence) <= margin:
+def groups_short(groups: int, rows: int, share: float, confidence: float) -> int:
+    """How many content groups are missing until a fault of whole groups, a `share` of them, would leave a
+    trace: it leaves none in G groups with probability (1 - share)^G, whatever the rows inside say."""
+    if groups == rows or upper_bound(0, groups, confidence) <= share + 1e-9:
         return 0
-    return (n_to_certify(1 - margin, level.confidence) or 0) - result.n_groups
+    return max((n_to_certify(1 - share, confidence) or 0) - groups, 0)
+
+
+def _with_groups(more: int, groups: int, rows: int) -> int:
+    """Turns that bring `more` groups, at as many turns a group as now."""
+    return ceil((groups + more) * rows / groups)
+
+
+def _short(groups: int) -> str:
+    return f"{groups} more groups are needed to see a fault of whole groups; "
 
 
 def noninferiority(
@@ -159,8 +168,9 @@ def noninferiority(
     """
     result = paired(challenger, incumbent, groups, level.confidence, upper_confidence=level.fail_confidence)
     verdict = decide(result.low, result.high, -margin) if result.n >= min_n else "INSUFFICIENT"
-    groups_short = _groups_short(result, margin, level) if verdict == "PASS" else 0
-    if groups_short > 0:
+    short_of = groups_short(result.n_groups, result.n, margin, level.confidence)
+    by_groups = verdict == "PASS" and short_of > 0
+    if by_groups:
         verdict = "INSUFFICIENT"
     seen = (
         f"difference {_points(result.diff)}, lower bound {_points(result.low)} on {result.n} turns"
@@ -170,9 +180,10 @@ def noninferiority(
     if verdict == "INSUFFICIENT":
         needed = max(_needed(result, margin, level), min_n)
         short = f"only {result.n} turns of at least {min_n}; " if result.n < min_n else ""
-        if groups_short > 0:
-            needed = max(needed, ceil((result.n_groups + groups_short) * result.n / result.n_groups))
-            short = f"{groups_short} more groups are needed to see a fault of whole groups; "
+        if short_of:
+            needed = max(needed, _with_groups(short_of, result.n_groups, result.n))
+        if by_groups:
+            short = _short(short_of)
         reason = f"{short}not decided: {seen}; {needed} turns would decide for an equal challenger"
     else:
         reason = f"{'not worse' if verdict == 'PASS' else 'worse'} by the margin: {seen}"
@@ -285,19 +296,23 @@ def target(
         reason = f"{'met' if met else 'missed'} by the point: {seen}"
         return verdict_at(place, "PASS" if met else "FAIL", reason, numbers=numbers, threshold=target, n=n)
     verdict = "PASS" if shown.low >= target else decide(shown.low, shown.high, target)
+    known = group_rows(groups, n)
+    short_of = groups_short(known.count, n, 1 - target, level.confidence)
+    by_groups = verdict == "PASS" and short_of > 0
     needed = None
-    if verdict == "INSUFFICIENT":
+    if by_groups or verdict == "INSUFFICIENT":
+        verdict = "INSUFFICIENT"
         needed = turns_to_certify(
             shown.value,
             target,
             confidence=level.confidence,
             power=level.gate_power,
-            known=clustering_of(values, groups),
+            known=clustering_of(values, known),
             rows=n,
         )
-        needed = needed if needed is None else max(needed, n + 1)
+        needed = needed if needed is None else max(needed, n + 1, _with_groups(short_of, known.count, n))
         cure = "more turns do not help below the target" if needed is None else f"{needed} turns would decide"
-        reason = f"not decided: {seen}; {cure}"
+        reason = f"{_short(short_of) if by_groups else ''}not decided: {seen}; {cure}"
     else:
         reason = f"{'met' if verdict == 'PASS' else 'missed'} by the bound: {seen}"
     return verdict_at(place, verdict, reason, numbers=numbers, threshold=target, n=n, n_needed=needed)

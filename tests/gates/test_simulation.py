@@ -58,7 +58,7 @@ def test_an_equal_challenger_seldom_fails(groups: int, size: int, icc: float) ->
 
 
 def test_an_equal_challenger_passes_at_the_n_that_the_verdict_names() -> None:
-    for pilot in (sim.World(150, 1, 0.02, 0.02), sim.World(40, 20, 0.02, 0.02, 0.3)):
+    for pilot in (sim.World(150, 1, 0.02, 0.02), sim.World(75, 20, 0.02, 0.02, 0.3)):
         rate, _, total = sim.power_at_named(pilot, RUNS, 25)
         assert total == RUNS and rate >= 0.8
 
@@ -77,7 +77,7 @@ def test_a_role_with_all_its_gates() -> None:
 
 
 def test_a_model_exactly_at_its_target_seldom_passes() -> None:
-    for world in (sim.World(144, 1, 0.0, 0.0), sim.World(75, 20, 0.0, 0.0, 0.3)):
+    for world in (sim.World(144, 1, 0.0, 0.0), sim.World(75, 20, 0.0, 0.0, 0.3), sim.World(100, 20, 0.0, 0.0, 0.3)):
         passed, failed = sim.target_rate(world, RUNS, sim.ACCURACY)
         assert passed <= AT_MOST_5 and failed <= AT_MOST_5
 

@@ -131,6 +131,20 @@ def test_target_by_bound_or_point(wrong: int, n: int, by: str, expected: str) ->
     assert f"on {n} turns" in verdict.reason
 
 
+@pytest.mark.parametrize(("groups", "expected"), [(148, "INSUFFICIENT"), (149, "PASS")])
+def test_few_groups_cannot_show_that_no_whole_group_is_wrong(groups: int, expected: str) -> None:
+    keys = np.repeat(np.arange(groups), 20)
+    ours, theirs = np.ones(groups * 20), np.ones(groups * 20)
+    ours[:200:20] = theirs[10:210:20] = 0
+    goal = target(ours, keys, place=Place("target", "extract", "tool_match"), target=0.98)
+    paired = noninferiority(ours, theirs, keys, place=PLACE)
+    assert goal.verdict == paired.verdict == expected
+    if expected == "INSUFFICIENT":
+        for verdict in (goal, paired):
+            assert verdict.reason.startswith("1 more groups are needed")
+            assert verdict.n_needed is not None and verdict.n_needed >= 149 * 20
+
+
 def test_undecided_target_names_turns_only_where_they_would_help() -> None:
     place = Place("target", "extract", "tool_match")
     above = target(scores(200, 2), place=place, target=0.98)
