@@ -1,6 +1,6 @@
 """How often the gates are right: error rates and power by simulation, with the functions the product uses.
 
-    python benchmarks/gates_simulation.py [--runs 10000] [--only margin|power|role|target]
+    python benchmarks/gates_simulation.py [--runs 10000] [--only margin|power|role|target] [--json FILE]
 
 Rows come in groups. "beta" groups share a Dirichlet draw of the outcome probabilities with intraclass
 correlation `icc`; "block" groups have one outcome that each row copies with probability sqrt(icc).
@@ -16,9 +16,12 @@ leaves that rule out, and its "block icc 0.5" lines without wins show why it is 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,8 +239,16 @@ def target_rate(world: World, runs: int, goal: float, seed: int = 0) -> tuple[fl
 CLUSTERS = [(20, 0.0, "beta"), (20, 0.3, "beta"), (20, 0.7, "beta"), (20, 0.5, "block"), (20, 0.95, "block")]
 
 
-def _line(world: object, text: str, rate: float, runs: int, bar: str) -> None:
+LINES: list[dict[str, Any]] = []
+"""What was printed, for --json."""
+
+
+def _line(world: object, claim: str, rate: float, runs: int, bar: str, *, at: str = "") -> None:
+    """Print one measured rate; lines of one claim make one row of the report."""
+    text = f"{claim} {at}".strip()
     print(f"{world!s:62s} {text:28s} {rate:7.4f} ± {sqrt(max(rate * (1 - rate), 1e-9) / runs):.4f}  {bar}")
+    world_ = " ".join(str(world).split())
+    LINES.append({"world": world_, "claim": claim, "at": at, "rate": round(rate, 6), "runs": runs, "demanded": bar})
 
 
 def margin_table(runs: int) -> None:
@@ -258,7 +269,7 @@ def power_table(runs: int) -> None:
     worlds += [World(75, *how[:1], d, d, *how[1:]) for how in CLUSTERS for d in (0.01, 0.04)]
     for pilot in worlds:
         rate, named, total = power_at_named(pilot, runs, min(max(runs // 40, 10), 100))
-        _line(pilot, f"equal: PASS at n {named:.0f}", rate, total, ">= 0.80")
+        _line(pilot, "equal: PASS at the n named", rate, total, ">= 0.80", at=f"{named:.0f}")
 
 
 def role_table(runs: int) -> None:
@@ -267,19 +278,16 @@ def role_table(runs: int) -> None:
         pilot = World(count, size, 0.01, 0.01, icc)
         for rows in (pilot.rows // 4, pilot.rows):
             at = pilot.sized(rows)
-            _line(at, "equal: any FAIL", role_rates(at, runs, seed=3)[1], runs, "<= 0.05")
+            _line(at, "role, equal: any FAIL", role_rates(at, runs, seed=3)[1], runs, "<= 0.05")
         named = role_named(pilot, 25)
         at = pilot.sized(int(np.median(named)))
-        _line(
-            at,
-            f"worse primary: PASS at {at.rows}",
-            role_rates(at, runs, 4, World(at.groups, size, 0.03, 0.01, icc))[0],
-            runs,
-            "<= 0.05",
-        )
+        worse = World(at.groups, size, 0.03, 0.01, icc)
+        rate = role_rates(at, runs, 4, worse)[0]
+        _line(at, "role, worse primary: PASS", rate, runs, "<= 0.05", at=f"at {at.rows}")
         each = [role_rates(pilot.sized(n), max(runs // len(named), 1), seed=n) for n in named]
-        _line(pilot, "equal: PASS at named n", float(np.mean([x[0] for x in each])), runs, ">= 0.80")
-        _line(pilot, "equal: any FAIL at named n", float(np.mean([x[1] for x in each])), runs, "<= 0.05")
+        _line(pilot, "role, equal: PASS at the n named", float(np.mean([x[0] for x in each])), runs, ">= 0.80")
+        failed = float(np.mean([x[1] for x in each]))
+        _line(pilot, "role, equal: any FAIL", failed, runs, "<= 0.05", at="at the n named")
 
 
 def target_table(runs: int) -> None:
@@ -299,14 +307,18 @@ TABLES = {"margin": margin_table, "power": power_table, "role": role_table, "tar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--only", choices=sorted(TABLES))
+    parser.add_argument("--only", nargs="+", choices=sorted(TABLES), default=sorted(TABLES))
     parser.add_argument("--bound-alone", action="store_true", help="judge few groups by the bound alone")
+    parser.add_argument("--json", type=Path, help="write the lines to this file too")
     chosen = parser.parse_args()
     RULES["groups"] = not chosen.bound_alone
     print(f"margin {MARGIN}, confidence 0.95, {chosen.runs} runs each")
     for name, table in TABLES.items():
-        if chosen.only in (None, name):
+        if name in chosen.only:
             table(chosen.runs)
+    if chosen.json:
+        settings = {"runs": chosen.runs, "margin": MARGIN, "accuracy": ACCURACY, "bound_alone": chosen.bound_alone}
+        chosen.json.write_text(json.dumps({**settings, "lines": LINES}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

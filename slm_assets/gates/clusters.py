@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,6 +107,12 @@ class Clustering:
         from scipy.special import stdtrit
 
         return np.asarray(stdtrit(np.maximum(self.freedom * scale, 2.0), confidence), dtype=np.float64)
+
+    def effective(self, rows: int, confidence: float, scale: float = 1.0) -> Floats:
+        """Independent rows that an exact bound may count on: by the estimated effect, shrunk by the squared
+        ratio of the normal to the t quantile; or by the worst case, which is no estimate."""
+        shrunk = (NormalDist().inv_cdf(confidence) / self.quantile(confidence, scale)) ** 2
+        return np.maximum(rows / self.effect(scale) * shrunk, rows / max(self.worst, 1.0))
 
 
 def clustering(sums: Floats, squares: Floats, groups: Groups, informed: Floats) -> Clustering:

@@ -84,14 +84,15 @@ def mean_clustering(sums: Floats, squares: Floats, groups: Groups) -> Clustering
 def mean_bounds(sums: Floats, squares: Floats, groups: Groups, confidence: tuple[float, float]) -> Floats:
     """One-sided lower and upper bounds of many means over the same groups: (2, tests).
 
-    Korn and Graubard's: effective rows, shrunk by the squared ratio of the normal to the t quantile.
+    Korn and Graubard's: effective rows, shrunk by the squared ratio of the normal to the t quantile. The
+    worst case, where rows of a group always agree, is no estimate and needs no t: where few groups missed,
+    it says more.
     """
     known = mean_clustering(sums, squares, groups)
-    effective = groups.rows / known.effect()
     mean = sums.sum(axis=1) / groups.rows
     bounds = []
     for level, p in zip(confidence, (mean, 1 - mean), strict=True):
-        n = effective * (NormalDist().inv_cdf(level) / known.quantile(level)) ** 2
+        n = known.effective(groups.rows, level)
         bounds.append(exact_low(p * n, n, level))
     return np.stack([np.minimum(bounds[0], mean), np.maximum(1 - bounds[1], mean)])
 
@@ -109,14 +110,13 @@ def turns_to_certify(
     this power; None when it is not above the target. `known`: what clustering was seen in `rows` rows."""
     if observed <= target:
         return None
-    unlucky, plain = max(NormalDist().inv_cdf(power), 0.0), NormalDist().inv_cdf(confidence)
+    unlucky = max(NormalDist().inv_cdf(power), 0.0)
 
     def passes(total: int) -> bool:
         n = total / float(known.effect(total / rows)[0]) if known else float(total)
         misses = n * (1 - observed) + unlucky * sqrt(n * observed * (1 - observed))
         misses += 0.5 if observed < 1 else 0.0
-        z = float(known.quantile(confidence, total / rows)[0]) if known else plain
-        n_bound = n * (plain / z) ** 2
+        n_bound = float(known.effective(total, confidence, total / rows)[0]) if known else n
         share = max(1 - misses / n, 0.0)
         return lower_bound(share * n_bound, n_bound, confidence) >= target
 

@@ -140,6 +140,18 @@ def tango_interval(wins: float, losses: float, rows: float, confidence: float = 
     return float(low[0]), float(high[0])
 
 
+def _score_low(wins: Floats, losses: Floats, rows: int, known: Clustering, confidence: float) -> Floats:
+    """Tango's bound on the effective rows: by the estimated design effect and its t quantile, or by the
+    worst case, which is no estimate and needs no t; where few groups differ, that says more."""
+    best = np.full(len(wins), -1.0)
+    for effect, z in (
+        (known.effect(), known.quantile(confidence)),
+        (max(known.worst, 1.0), NormalDist().inv_cdf(confidence)),
+    ):
+        best = np.maximum(best, tango_low(wins / effect, losses / effect, rows / effect, z, corrected=True))
+    return best
+
+
 def paired_bounds(
     gains: Floats,
     drops: Floats,
@@ -158,12 +170,10 @@ def paired_bounds(
     sums = gains - drops
     informed = ((gains + drops) > 0).sum(axis=1).astype(np.float64)
     known = clustering(sums, squares, groups, informed)
-    effect = known.effect()
     wins, losses = gains.sum(axis=1), drops.sum(axis=1)
-    b, c, n = wins / effect, losses / effect, rows / effect
     resampled = bootstrap_bounds(sums, groups.sizes, confidence, seed)
-    low = tango_low(b, c, n, known.quantile(confidence[0]), corrected=True)
-    high = -tango_low(c, b, n, known.quantile(confidence[1]), corrected=True)
+    low = _score_low(wins, losses, rows, known, confidence[0])
+    high = -_score_low(losses, wins, rows, known, confidence[1])
     diff = (wins - losses) / rows
     low = np.minimum(np.minimum(low, resampled[0]), diff)
     high = np.maximum(np.maximum(high, resampled[1]), diff)
@@ -222,11 +232,16 @@ def turns_needed(
     unlucky = max(NormalDist().inv_cdf(power), 0.0)
     plain = np.array([NormalDist().inv_cdf(confidence)])
 
-    def passes(total: int) -> bool:
-        n = total / known.effect(total / rows) if known else np.array([float(total)])
-        z = known.quantile(confidence, total / rows) if known else plain
+    def clears(n: Floats, z: Floats) -> bool:
         even, spread = discordance * n / 2, unlucky * np.sqrt(discordance * n)
         b, c = np.maximum(even - spread / 2, 0.0), even + spread / 2
         return bool(_excess(b, c, n, np.array([-margin]), z, corrected=True)[0] > 0)
+
+    def passes(total: int) -> bool:
+        if known is None:
+            return clears(np.array([float(total)]), plain)
+        scale = total / rows
+        estimated = clears(total / known.effect(scale), known.quantile(confidence, scale))
+        return estimated or clears(np.array([total / max(known.worst, 1.0)]), plain)
 
     return smallest(passes)
