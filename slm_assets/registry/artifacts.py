@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -66,14 +67,19 @@ class ArtifactStore:
             raise _altered(sha256, "its manifest")
         return _tree(sha256, orjson.loads(manifest)["files"])
 
-    def get(self, sha256: str, folder: Path) -> Tree:
-        """Copy a tree into `folder` (made anew), verifying every byte on the way."""
+    def get(self, sha256: str, folder: Path, only: Collection[str] | None = None) -> Tree:
+        """Copy a tree into `folder` (made anew), verifying every byte on the way; of its files those in
+        `only`, default all. ArtifactError where one of them is not in the tree."""
         tree = self.describe(sha256)
+        absent = sorted(set(only or ()) - tree.files.keys())
+        if absent:
+            raise ArtifactError(f"artifact {sha256} holds no file {absent[0]!r}; it holds {sorted(tree.files)}")
         beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
         beside.mkdir(parents=True)
         try:
             for name, sha in tree.files.items():
-                self._get_file(sha, _inside(beside, name), f"{sha256}/{name}")
+                if only is None or name in only:
+                    self._get_file(sha, _inside(beside, name), f"{sha256}/{name}")
             if folder.exists():
                 shutil.rmtree(folder)
             beside.replace(folder)

@@ -1,22 +1,41 @@
-"""One database, one way of writing to it: short transactions that concurrent writers cannot break."""
+"""One database, one way of writing to it: short transactions that concurrent writers cannot break.
+
+Writers of one namespace queue, on both databases and in every process: on SQLite behind its one write
+lock, on Postgres behind an advisory lock that ends with the transaction. So a transaction runs once,
+reads what those before it wrote, and needs no retry. Readers never wait.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+import orjson
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from slm_assets.errors import SlmError
-from slm_assets.registry.tables import METADATA
+from slm_assets.registry import address
 
 BUSY_SECONDS = 60
+"""How long a writer waits for those before it."""
+CONNECT_SECONDS = 10
+_POOL = {"pool_size": 5, "max_overflow": 5, "pool_timeout": BUSY_SECONDS, "pool_pre_ping": True}
+
+_SERVER_CURE = "check that the server is up, and address, user, password and database in SLM_REGISTRY"
+_CURES = {  # by SQLSTATE
+    "55P03": f"another process has been writing for {BUSY_SECONDS} seconds; wait for it or stop it",
+    "42501": "grant the user of SLM_REGISTRY what it needs on this database",
+    "42P01": "see `slm db check`: the tables are not those of this code",
+    "42703": "see `slm db check`: the tables are not those of this code",
+}
 
 
 def now() -> str:
@@ -24,51 +43,104 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-@lru_cache(maxsize=8)
-def connect(url: str) -> Engine:
-    """The engine of a registry URL, its tables created where they are missing."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(parsed, isolation_level="SERIALIZABLE", pool_pre_ping=True)
-    else:
-        if parsed.database:
-            try:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise SlmError(
-                    f"registry folder {Path(parsed.database).parent}: {error.strerror}",
-                    cure="point SLM_HOME at a folder that can be written",
-                ) from error
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
-        event.listen(engine, "connect", _sqlite_pragmas)
-    with transaction(engine, url) as connection:
-        METADATA.create_all(connection)
+@dataclass(frozen=True)
+class Database:
+    """The connections of one process to one registry. `place` is its URL without anything secret."""
+
+    url: URL
+    engine: Engine
+    place: str
+    _turn: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is a file of this machine, which nobody else looks after."""
+        return self.url.get_backend_name() == address.SQLITE
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for queries."""
+        with self._named(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, namespace: str) -> Iterator[Connection]:
+        """One write transaction, all of it or nothing, alone in its namespace."""
+        with self._begun() as connection:
+            if not self.embedded:
+                # An upgrade waits for every writer, and every writer for an upgrade.
+                turns = text("SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(:own)")
+                connection.execute(turns, {"all": _lock_number(""), "own": _lock_number(namespace)})
+            yield connection
+
+    @contextmanager
+    def alter(self) -> Iterator[Connection]:
+        """One transaction alone in the whole database, for changes of its tables."""
+        with self._begun() as connection:
+            if not self.embedded:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:all)"), {"all": _lock_number("")})
+            yield connection
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        # The threads of a process queue here, so that those who wait do not hold the pool's connections.
+        with self._turn, self._named(), self.engine.begin() as connection:
+            if self.embedded:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                # A server never waits for long: neither for those before, nor for a client that is gone.
+                connection.exec_driver_sql(
+                    f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; "
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{BUSY_SECONDS}s'"
+                )
+            yield connection
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turn a driver's complaint into one that names the database and the cure, and no secret."""
+        try:
+            yield
+        except PoolTimeout:
+            raise SlmError(
+                f"registry {self.place}: every connection of this process has been in use for {BUSY_SECONDS} seconds",
+                cure="run fewer things at once in this process",
+            ) from None
+        except StatementError as error:
+            said = address.redact(" ".join(str(error.orig).split()), self.url)
+            raise SlmError(f"registry {self.place}: {said}", cure=self._cure(error)) from None
+
+    def _cure(self, error: StatementError) -> str:
+        code = getattr(error.orig, "pgcode", None)
+        if not isinstance(error, DBAPIError):
+            return "leave out what is not valid text or no number of 64 bits"
+        if self.embedded:
+            return "check that the disk is not full and that the folder can be written"
+        return _CURES.get(code or "", _SERVER_CURE)
+
+
+def open_database(url: str) -> Database:
+    """The database of a registry URL; nothing is made, connected to or looked at yet."""
+    parsed = address.parse(url)
+    engine = _postgres(parsed) if parsed.get_backend_name() == address.POSTGRES else _sqlite(parsed)
+    return Database(parsed, engine, address.shown(parsed))
+
+
+def _postgres(url: URL) -> Engine:
+    defaults = {"connect_timeout": str(CONNECT_SECONDS), "fallback_application_name": "slm"}
+    return create_engine(
+        url.set(drivername="postgresql+psycopg2", query={**defaults, **url.query}),
+        isolation_level="READ COMMITTED",  # each statement sees what earlier turns committed
+        json_serializer=_json,
+        **_POOL,
+    )
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, json_serializer=_json
+    )
+    event.listen(engine, "connect", _sqlite_pragmas)
     return engine
-
-
-@contextmanager
-def transaction(engine: Engine, url: str) -> Iterator[Connection]:
-    """One write transaction: all of it or nothing. On SQLite writers queue; on Postgres the loser of
-    a race gets a serialisation failure (40001), which the caller retries."""
-    with _named(url), engine.begin() as connection:
-        if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        yield connection
-
-
-@contextmanager
-def _named(url: str) -> Iterator[None]:
-    """Turn a driver's complaint into one that names the database and the cure."""
-    try:
-        yield
-    except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) == "40001":
-            raise
-        place = make_url(url).render_as_string(hide_password=True)
-        raise SlmError(
-            f"registry {place}: {error.orig}",
-            cure="check that the disk is not full, that the folder can be written and the server is up",
-        ) from error
 
 
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:
@@ -78,3 +150,14 @@ def _sqlite_pragmas(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _json(value: Any) -> str:
+    """JSON that both databases take: not-a-number is null, as in a receipt's file."""
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _lock_number(namespace: str) -> int:
+    """The advisory lock of a namespace, a signed 64-bit number; "" is that of the whole database."""
+    digest = hashlib.sha256(f"slm-assets registry {namespace}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

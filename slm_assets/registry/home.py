@@ -4,14 +4,14 @@
 |---|---|---|
 | `SLM_HOME` | `./.slm` | all state of one machine |
 | `SLM_DOMAINS` | `./domains` | the folder of domain folders |
-| `SLM_REGISTRY` | `sqlite:///$SLM_HOME/registry.db` | SQLAlchemy URL of the registry |
+| `SLM_REGISTRY` | `sqlite:///$SLM_HOME/registry.db` | URL of the registry: SQLite or Postgres |
 | `SLM_ARTIFACTS` | `$SLM_HOME/artifacts` | fsspec URL or folder of the artifact store |
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -21,7 +21,7 @@ class Home:
 
     root: Path
     domains: Path
-    registry_url: str
+    registry_url: str = field(repr=False)  # may hold a password
     artifacts_url: str
 
     @classmethod
@@ -31,7 +31,7 @@ class Home:
         return cls(
             root=base,
             domains=Path(os.environ.get("SLM_DOMAINS", "domains")).absolute(),
-            registry_url=os.environ.get("SLM_REGISTRY", f"sqlite:///{base / 'registry.db'}"),
+            registry_url=os.environ.get("SLM_REGISTRY") or f"sqlite:///{base / 'registry.db'}",
             artifacts_url=os.environ.get("SLM_ARTIFACTS", str(base / "artifacts")),
         )
 

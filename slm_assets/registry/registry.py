@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
-from sqlalchemy.exc import DBAPIError
 
 from slm_assets.errors import BadInputError
 from slm_assets.registry import tables as t
 from slm_assets.registry.artifacts import ArtifactStore
-from slm_assets.registry.database import connect, now, transaction
+from slm_assets.registry.database import now
 from slm_assets.registry.home import Home
+from slm_assets.registry.schema import connect
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
 _SCOPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_RETRIES = 50
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Registry:
         self.home = home
         self.tenant = tenant
         self.project = project
-        self._engine = connect(home.registry_url)
+        self._database = connect(home.registry_url)
         self.store = ArtifactStore(home.artifacts_url, tenant, project)
 
     # Plans ---------------------------------------------------------------------------------------
@@ -366,18 +365,12 @@ class Registry:
         return rows[0] if rows else None
 
     def _all(self, query: Any) -> list[Row]:
-        with self._engine.connect() as connection:
+        with self._database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        for attempt in range(_RETRIES):
-            try:
-                with transaction(self._engine, self.home.registry_url) as connection:
-                    return work(connection)
-            except DBAPIError:  # only a lost race on Postgres gets here; see database._named
-                if attempt == _RETRIES - 1:
-                    raise
-        raise AssertionError("unreachable")
+        with self._database.write(f"{self.tenant}/{self.project}") as connection:
+            return work(connection)
 
 
 def _plan(row: Row) -> Plan:

@@ -1,4 +1,7 @@
-"""The registry's tables: SQL that SQLite and Postgres both take. Tenant and project lead every key."""
+"""The registry's tables: SQL that SQLite and Postgres both take. Tenant and project lead every key.
+
+A change here is a new revision in `migrations/versions` too; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,23 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 
 METADATA = MetaData()
 _ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+class _Words(TypeDecorator[str]):
+    """Text of users, of any length, as every database takes it: no NUL, no half of a surrogate pair."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """What is stored and what is asked for, alike."""
+        return None if value is None else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _scoped(name: str, *items: Column[Any] | UniqueConstraint | Index) -> Table:
@@ -38,7 +53,7 @@ def _log(name: str, *items: Column[Any] | Index) -> Table:
         Column("tenant", String(64), nullable=False),
         Column("project", String(64), nullable=False),
         Column("at", String(32), nullable=False),
-        Column("actor", String(200), nullable=False),
+        _words("actor"),
         *items,
     )
 
@@ -49,6 +64,10 @@ def _key(name: str, length: int = 64) -> Column[Any]:
 
 def _text(name: str, length: int = 64, *, nullable: bool = False) -> Column[Any]:
     return Column(name, String(length), nullable=nullable)
+
+
+def _words(name: str) -> Column[Any]:
+    return Column(name, _Words, nullable=False)
 
 
 plans = _scoped(
@@ -63,8 +82,8 @@ plans = _scoped(
     Column("epoch", Integer, nullable=False),
     Column("window", JSON),
     Column("params", JSON, nullable=False),
-    Column("reason", Text, nullable=False),
-    _text("opener", 200),
+    _words("reason"),
+    _words("opener"),
     _text("opened_at", 32),
 )
 
@@ -76,7 +95,7 @@ cells = _scoped(
     _text("request"),
     _text("status", 16),
     Column("receipt", JSON, nullable=False),
-    _text("run_id", 128),
+    _words("run_id"),
     _text("engine", 32),
     _text("finished_at", 32),
 )
@@ -94,7 +113,12 @@ entries = _scoped(
     Index("entries_by_digest", "tenant", "project", "sha256"),
 )
 
-edges = _scoped("edges", _key("parent", 250), _key("child", 250))
+edges = _scoped(
+    "edges",
+    _key("parent", 250),
+    _key("child", 250),
+    Index("edges_by_child", "tenant", "project", "child", "parent"),
+)
 
 metrics = _scoped(
     "metrics",
@@ -104,13 +128,14 @@ metrics = _scoped(
     _key("subject", 32),
     _key("mode", 16),
     _key("slice"),
-    _key("metric", 128),
+    Column("metric", _Words, primary_key=True),
     Column("value", Float),
     Column("low", Float),
     Column("high", Float),
     Column("n", Integer, nullable=False),
     Column("epoch", Integer, nullable=False),
     _text("source", 32),
+    Index("metrics_by_metric", "tenant", "project", "domain", "metric", "number"),
 )
 
 verdicts = _scoped(
@@ -121,7 +146,7 @@ verdicts = _scoped(
     _key("gate", 32),
     _key("role"),
     _text("verdict", 24),
-    _text("metric", 128),
+    _words("metric"),
     _text("slice"),
     Column("value", Float),
     Column("low", Float),
@@ -130,7 +155,7 @@ verdicts = _scoped(
     Column("n", Integer, nullable=False),
     Column("n_needed", Integer),
     Column("blocking", Boolean, nullable=False),
-    Column("reason", Text, nullable=False),
+    _words("reason"),
     _text("evidence"),
 )
 
@@ -163,7 +188,7 @@ flag_events = _log(
     Column("number", Integer),
     _text("release", nullable=True),
     Column("previous", JSON),
-    Column("reason", Text, nullable=False),
+    _words("reason"),
     Index("flag_events_by_role", "tenant", "project", "domain", "role", "id"),
 )
 
@@ -174,7 +199,7 @@ approvals = _log(
     _text("role"),
     _text("evidence"),
     _text("release", nullable=True),
-    Column("reason", Text, nullable=False),
+    _words("reason"),
     Index("approvals_by_version", "tenant", "project", "domain", "number"),
 )
 

@@ -1,23 +1,12 @@
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import math
 
 import pytest
+from writers import plan_columns
 
 from slm_assets.errors import BadInputError, SlmError
+from slm_assets.registry import queries
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import CellRecord, Flip, Registry
-
-
-def plan_columns(_number: int) -> dict:
-    return {
-        "config": "c" * 64, "seed": "5" * 64, "parent": None, "incumbents": {}, "best": {}, "epoch": 1,
-        "window": None, "params": {"train_fraction": 1.0}, "reason": "test",
-    }  # fmt: skip
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home.from_env(tmp_path / "home")
 
 
 @pytest.fixture
@@ -52,36 +41,6 @@ def test_versions_are_monotonic_and_plans_immutable(registry):
     assert registry.plan("d", 7).params == {"train_fraction": 1.0}
 
 
-def test_fifty_concurrent_openings_lose_and_double_nothing(registry):
-    with ThreadPoolExecutor(16) as pool:
-        numbers = list(pool.map(lambda _: opened(registry).number, range(50)))
-    assert sorted(numbers) == list(range(1, 51))
-
-
-def test_fifty_concurrent_looks_are_fifty_looks_and_a_repeat_is_none(registry):
-    with ThreadPoolExecutor(16) as pool:
-        looks = list(pool.map(lambda n: registry.look("d", 1, n), [*range(1, 51), *range(1, 51)]))
-    assert sorted(looks[:50]) == list(range(1, 51))
-    assert looks[:50] == looks[50:]
-    assert registry.look("d", 2, 1) == 1
-
-
-def test_of_concurrent_flips_of_one_flag_exactly_one_wins(registry):
-    def flip(number: int) -> bool:
-        wanted = Flip("r", "release", number, str(number), expected=0)
-        try:
-            registry.flip("d", [wanted], action="promote", actor="a", reason="")
-        except BadInputError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(16) as pool:
-        won = list(pool.map(flip, range(1, 21)))
-    assert sum(won) == 1
-    assert len(registry.flag_events("d")) == 1
-    assert registry.flags("d")["r"].number == won.index(True) + 1
-
-
 def test_flags_flip_together_or_not_at_all(registry):
     registry.flip("d", [Flip("a", "release", 1, "x", 0)], action="promote", actor="me", reason="why")
     both = [Flip("b", "release", 2, "y", 0), Flip("a", "release", 2, "y", expected=99)]
@@ -112,6 +71,21 @@ def test_tenants_and_projects_share_nothing(home, registry):
     assert opened(other).number == 1
 
 
+def test_text_and_numbers_of_any_kind_are_the_same_on_every_database(registry):
+    actor, metric = "Å" * 300, f"field:/{'x' * 200}\0\ud83d"
+    receipt = {"nan": math.nan, "text": "a\0b", "deep": {"z": 1, "a": [0.1, 1e300]}}
+    number = {
+        "role": "r", "subject": "challenger", "mode": "", "slice": "", "metric": metric, "value": 1 / 3,
+        "low": None, "high": None, "n": 1, "epoch": 1,
+    }  # fmt: skip
+    registry.commit(a_cell(actor=actor, run_id="i" * 200, receipt=receipt, metrics=[number]))
+    assert registry.audit("d")[0]["actor"] == actor
+    cell = registry.cell("d", 1, "dataset")
+    assert cell["receipt"] == {**receipt, "nan": None} and list(cell["receipt"]["deep"]) == ["z", "a"]
+    (stored,) = registry.metrics("d", 1)
+    assert stored["value"] == 1 / 3 and stored["metric"].startswith(metric[:207])
+
+
 @pytest.mark.parametrize("tenant", ["<org>", "a/b", "", "..", "x" * 80])
 def test_a_namespace_that_is_no_name_is_refused(home, tenant):
     with pytest.raises(BadInputError, match="namespace"):
@@ -124,3 +98,29 @@ def test_a_registry_that_is_no_database_names_the_file_and_the_cure(tmp_path):
     (root / "registry.db").write_bytes(b"this is not a database, but it is long enough to be read as one" * 20)
     with pytest.raises(SlmError, match=r"registry\.db.*\n.*cure"):
         Registry(Home.from_env(root))
+
+
+def test_reads_over_many_versions_are_the_same_on_every_database(registry):
+    number = {
+        "role": "r", "subject": "challenger", "mode": "", "slice": "", "metric": "exact", "value": 0.5,
+        "low": 0.4, "high": 0.6, "n": 9, "epoch": 1,
+    }  # fmt: skip
+    receipt = {"error_kind": "held", "result": {"roles": {"r": "pass"}}}
+    for version in (1, 2):
+        opened(registry)
+        registry.commit(a_cell(version, stage="evaluate", receipt=receipt, metrics=[number]))
+        registry.commit(a_cell(version, stage="deploy", status="failed", receipt=receipt))
+    found = [(row["number"], row["stage"], row["error_kind"], row["roles"]) for row in queries.cells(registry, "d")]
+    assert sorted(found) == [
+        (1, "deploy", "held", None), (1, "evaluate", None, {"r": "pass"}),
+        (2, "deploy", "held", None), (2, "evaluate", None, {"r": "pass"}),
+    ]  # fmt: skip
+    (row,) = queries.metrics(registry, "d", since=2, metric=["exact"], role=["r"])
+    assert (row["number"], row["value"], row["n"]) == (2, 0.5, 9)
+    child, parent = registry.urn("dataset", "d", 1), registry.urn("dataset", "d", 9)
+    assert queries.lineage(registry, [child], up=True) == [(parent, child)]
+    assert [e["version"] for e in queries.with_digest(registry, "a" * 8)] == [1, 2]
+    assert [p["number"] for p in queries.opened_with(registry, "config", "c" * 8)] == [1, 2]
+    assert set(queries.entries(registry, [queries.parse_urn(child)])) == {child}
+    assert queries.rows_of(registry, "dataset", "d") == {1: 1, 2: 1} and queries.names(registry) == ["d"]
+    assert queries.unfinished_verdicts(registry, "d") == [] and queries.approved_numbers(registry, "d") == set()

@@ -1,0 +1,1 @@
+"""The registry's migrations: `versions/rNNNN_*.py`, in the order of their numbers."""

@@ -1,0 +1,104 @@
+"""Each test of the registry runs on SQLite and on a Postgres server that the session starts itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from filelock import FileLock
+
+from slm_assets.registry import schema
+from slm_assets.registry.database import Database, open_database
+from slm_assets.registry.home import Home
+
+PASSWORD = "pass/word: not@shown"
+NO_HURRY = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server on a socket of its own. The role `locked` needs PASSWORD, everybody else none."""
+
+    socket: str
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.socket}"
+
+    def sql(self, *statements: str, database: str = "postgres") -> list[Any]:
+        """Run statements, each on its own, and return the rows of the last one."""
+        connection = psycopg2.connect(self.url(database))
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all workers of a run; the last one that is done with it deletes it.
+
+    Not under pytest's folder of the session: when run by root the server is another user, and the next
+    session would take its way in.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    folder = Path(tempfile.gettempdir()) / f"slm-pg-{run[:12]}"
+    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as server:
+        found = Postgres(server.stdout.readline().strip())
+        assert found.socket, "the server did not start; see above"
+        with FileLock(f"{folder}.lock"):
+            access = folder / "pg_hba.conf"
+            rules = access.read_text()
+            if "locked" not in rules:
+                access.write_text(f"local all locked scram-sha-256\n{rules}")
+                settings = [f"ALTER SYSTEM SET {name} = off" for name in NO_HURRY]
+                role = f"CREATE ROLE locked LOGIN PASSWORD '{PASSWORD}'"
+                found.sql(*settings, role, "SELECT pg_reload_conf()")
+        yield found
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """An empty database of one test."""
+    name = f"t{uuid.uuid4().hex}"
+    postgres.sql(f"CREATE DATABASE {name}")
+    yield postgres.url(name)
+    postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty registry, on each kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/home/registry.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def empty(empty_url: str, tmp_path: Path) -> Database:
+    """That registry, connected to."""
+    (tmp_path / "home").mkdir()
+    return open_database(empty_url)
+
+
+@pytest.fixture
+def home(empty: Database, empty_url: str, tmp_path: Path) -> Home:
+    """A home whose registry has its tables."""
+    schema.upgrade(empty)
+    empty.engine.dispose()
+    return replace(Home.from_env(tmp_path / "home"), registry_url=empty_url)

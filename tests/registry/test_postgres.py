@@ -1,0 +1,182 @@
+"""What an operator of a Postgres registry meets: the whole loop on it, restarts, wrong addresses, no secret shown."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+
+from slm_assets.engines.in_process import make_cell, run_rollback
+from slm_assets.errors import BadInputError, SlmError
+from slm_assets.registry import address, schema
+from slm_assets.registry.database import open_database
+from slm_assets.registry.home import Home
+from slm_assets.registry.registry import Registry
+from slm_assets.stages.plans import open_domain, open_version
+from slm_assets.stages.reports import explain
+from slm_assets.stages.rollback import rollback_request
+from slm_assets.stages.table import STAGES
+from tests.registry.conftest import PASSWORD
+
+
+def home_at(root, url: str) -> Home:
+    return replace(Home.from_env(root), registry_url=url)
+
+
+@pytest.fixture
+def locked_url(postgres, postgres_url) -> str:
+    """The same empty database, for the role that needs a password."""
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    postgres.sql("GRANT ALL ON SCHEMA public TO locked", database=name)
+    return f"postgresql+psycopg2://locked:{quote(PASSWORD, safe='')}@/{name}?host={postgres.socket}"
+
+
+def test_the_whole_chain_runs_on_postgres_to_a_promotion_and_back(workplace, locked_url, monkeypatch):
+    for name, value in {**workplace.env, "SLM_REGISTRY": locked_url}.items():
+        monkeypatch.setenv(name, value)
+    home = Home.from_env()
+    schema.upgrade(open_database(home.registry_url))
+    domain, registry = open_domain(home, "tiny")
+    plan = open_version(domain, registry, actor="Ada")
+    for stage in STAGES:
+        made = make_cell(registry, plan, stage.name, actor="Ada")
+        assert made.receipt.status == "succeeded", made.receipt.error
+    assert registry.flags("tiny")["triage"].number == 1
+    assert all(make_cell(registry, plan, stage.name, actor="Ada").cached for stage in STAGES)
+    request = rollback_request(registry, "tiny", roles=None, to="oracle", reason="drill")
+    assert run_rollback(registry, request, workplace.home / "back", actor="Ada").receipt.status == "succeeded"
+    assert [e["action"] for e in registry.flag_events("tiny")] == ["promote", "rollback"]
+    assert explain(registry, "tiny")["roles"]["triage"]["engine"] == "oracle"
+    assert not (workplace.home / "registry.db").exists()
+    # And the command line, on the same registry.
+    assert workplace.json("status", "tiny")["domains"][0]["versions"][0]["outcome"] == "promoted"
+
+
+def test_slm_db_takes_an_empty_server_to_ready(workplace, locked_url, monkeypatch):
+    monkeypatch.setenv("SLM_REGISTRY", locked_url)
+    state = workplace.json("db", "current")
+    assert (state["revision"], state["state"]) == (None, "empty")
+    refused = workplace.slm("why", "tiny")
+    assert refused.returncode == 1 and "slm db upgrade" in refused.stderr
+    head = schema.revisions()[-1]
+    assert workplace.json("db", "upgrade") == {"registry": state["registry"], "before": None, "after": head}
+    assert workplace.json("db", "check") == {**state, "revision": head, "state": "ready", "differences": []}
+    with open_database(locked_url).alter() as connection:
+        connection.exec_driver_sql("ALTER TABLE plans DROP COLUMN reason")
+    (difference,) = workplace.json("db", "check", code=1)["differences"]
+    assert "plans" in difference and "reason" in difference
+
+
+def test_a_server_that_was_restarted_is_used_again(postgres, postgres_url, tmp_path):
+    schema.upgrade(open_database(postgres_url))
+    registry = Registry(home_at(tmp_path, postgres_url))
+    assert registry.look("d", 1, 7) == 1
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    gone = postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    assert gone, "the registry kept a connection, and it was cut"
+    assert registry.look("d", 1, 8) == 2
+
+
+def test_a_writer_that_is_cut_off_leaves_nothing_and_says_so(postgres, postgres_url, tmp_path):
+    schema.upgrade(open_database(postgres_url))
+    registry = Registry(home_at(tmp_path, postgres_url))
+
+    def cut(_number: int) -> dict:
+        name = postgres_url.partition("@/")[2].partition("?")[0]
+        postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        return {}
+
+    with pytest.raises(SlmError, match=r"closed the connection.*\n.*cure: check that the server is up"):
+        registry.open_plan("d", number=None, actor="a", make=cut)
+    assert registry.plans("d") == [] and registry.audit("d") == []
+
+
+def test_a_role_that_may_not_write_names_the_grant(postgres, locked_url, tmp_path):
+    name = locked_url.partition("@/")[2].partition("?")[0]
+    schema.upgrade(open_database(postgres.url(name)))
+    with pytest.raises(SlmError, match=r"permission denied.*\n.*grant"):
+        Registry(home_at(tmp_path, locked_url)).plans("d")
+
+
+def nothing_secret(text: str, secret: str) -> bool:
+    return secret not in text and quote(secret, safe="") not in text
+
+
+def told(url: str, root) -> tuple[SlmError, str]:
+    """What opening this registry says: the error, and the whole traceback that a log would hold."""
+    with pytest.raises(SlmError) as caught:
+        Registry(home_at(root, url))
+    return caught.value, "".join(traceback.format_exception(caught.value))
+
+
+def test_a_wrong_password_no_server_and_no_database_say_what_to_do_and_no_secret(locked_url, tmp_path):
+    secret = quote(PASSWORD, safe="")
+    wrong = "s3cr3t-and-wrong"
+    socket = locked_url.partition("host=")[2]
+    cases = {
+        locked_url.replace(secret, wrong): "password authentication failed",
+        locked_url.replace(socket, str(tmp_path)): "No such file",
+        locked_url.replace("@/t", "@/nowhere"): "does not exist",
+        f"postgresql://locked:{wrong}@127.0.0.1:1/registry": "refused",
+        f"postgresql://locked@127.0.0.1:1/registry?password={wrong}": "refused",
+        f"{locked_url}&sslmode={wrong}&sslpassword={wrong}": "sslmode",
+    }
+    for url, said in cases.items():
+        error, log = told(url, tmp_path)
+        assert said in error.message and "SLM_REGISTRY" in error.cure, error
+        assert nothing_secret(log, wrong) and nothing_secret(log, PASSWORD), log
+        assert nothing_secret(repr(home_at(tmp_path, url)), wrong)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3cr3t", "no database URL"),
+        ("postgresql://me:pa@s3cr3t@host/db", "an @ in"),
+        ("postgresql://me:pa@host:s3cr3t/db", "no database URL"),
+        ("postgres://me:s3cr3t@host/db", "a postgres database"),
+        ("mysql://me:s3cr3t@host/db", "a mysql database"),
+        ("postgresql+asyncpg://me:s3cr3t@host/db", "a postgresql\\+asyncpg database"),
+        ("sqlite://", "no file"),
+        ("sqlite:///:memory:", "no file"),
+    ],
+)
+def test_an_address_that_is_none_is_bad_input_and_not_repeated(url, said, tmp_path):
+    with pytest.raises(BadInputError, match=f"{said}.*\n.*cure: "):
+        Registry(home_at(tmp_path, url))
+    _, log = told(url, tmp_path)
+    assert "s3cr3t" not in log.replace(f"home_at(root, '{url}')", "")
+
+
+def test_the_command_line_shows_no_password(workplace, locked_url, monkeypatch):
+    monkeypatch.setenv("SLM_REGISTRY", locked_url.replace(quote(PASSWORD, safe=""), "s3cr3t"))
+    for arguments in (("why", "tiny"), ("run", "tiny", "--json"), ("db", "upgrade", "--json")):
+        done = workplace.slm(*arguments)
+        said = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == 1 and "failed for user" in said and "Traceback" not in said
+        assert "s3cr3t" not in said.replace(" ", "")
+        if "--json" in arguments:
+            assert "SLM_REGISTRY" in json.loads(done.stdout)["cure"]
+    logs = [path.read_text(errors="replace") for path in workplace.home.rglob("*") if path.is_file()]
+    assert not any("s3cr3t" in log for log in logs)
+
+
+def test_both_spellings_of_a_postgres_url_are_one_registry(postgres_url, tmp_path):
+    schema.upgrade(open_database(postgres_url))
+    Registry(home_at(tmp_path, postgres_url)).look("d", 1, 1)
+    other = Registry(home_at(tmp_path, postgres_url.replace("postgresql://", "postgresql+psycopg2://")))
+    assert other.look("d", 1, 2) == 2
+
+
+def test_an_empty_variable_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLM_REGISTRY", "")
+    assert Home.from_env(tmp_path).registry_url == f"sqlite:///{tmp_path}/registry.db"
+
+
+def test_what_is_shown_of_a_url_is_where_it_leads():
+    url = address.parse("postgresql://me:secret@db.example:5432/slm?sslmode=require&sslpassword=x&host=h2")
+    assert address.shown(url) == "postgresql://me@db.example:5432/slm?host=h2"
+    assert address.redact("secret and x", url) == "*** and ***"
