@@ -6,7 +6,7 @@ export SLM_HOME ?= $(CURDIR)/.slm
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format ui bench lock clean
+.PHONY: help install demo test lint format ui docs bench lock clean
 
 help:  ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,11 +42,13 @@ ui: install  ## Dagster on loopback, with the versions that `slm run` made.
 	@echo "Dagster: http://127.0.0.1:$(PORT)"
 	DAGSTER_HOME=$(SLM_HOME)/dagster $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
-bench: install  ## Cross-validate the benchmarks and simulate the gates; prints tables.
-	@if [ -d "$$SLM_BENCH_DATA/travel_v3" ]; then $(BIN)/slm bench travel_v3; \
-	else echo "travel_v3 skipped: set SLM_BENCH_DATA to the folder of benchmark data"; fi
-	$(BIN)/python benchmarks/gates_simulation.py
-	$(BIN)/python benchmarks/rows.py
+docs: install  ## Generate and build the documentation into site/, offline; a broken link is an error.
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+	@echo "open site/index.html"
+
+bench: install  ## Measure domains, benchmarks (cross-validation), gates and rows; writes docs/results.md.
+	$(BIN)/python benchmarks/measure.py
 
 lock: install  ## Resolve the dependencies anew into requirements/.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -55,4 +57,4 @@ lock: install  ## Resolve the dependencies anew into requirements/.
 		requirements/bootstrap.in -o requirements/bootstrap.txt
 
 clean:  ## Remove the virtual environment and caches; state in .slm stays.
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build site *.egg-info

@@ -1,66 +1,247 @@
-"""Write docs/config.md from the config's own models: `python docs/generate.py`; a test keeps it current."""
+"""Write docs/config/*.md from the config's models and docs/cli.md from the commands: `python docs/generate.py`.
+
+A test says when a page is stale.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from slm_assets.cli import app
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
 from slm_assets.domain.policies import PromotionGates
+from slm_assets.models import rules
 
-TARGET = Path(__file__).parent / "config.md"
-BLOCKS = {
-    "roles": "1. Contracts",
-    "vocab": "Vocabulary",
-    "data": "2. Data",
-    "teachers": "3. Teachers",
-    "model": "4. Model",
-    "eval": "5. Gates",
-    "serving": "6. Serving",
-    "improvement": "7. Improvement",
-}
-HEAD = """# Config keys
+DOCS = Path(__file__).parent
+HEAD = """# Config
 
 `domains/<name>/slm.config.yaml` has one top key, `slm_domain`. Unknown keys are refused, with the nearest right
 one named; `slm validate` shows every fault at once, and `slm schema` prints the JSON Schema for editors. Paths are
-relative to the folder and never leave it. Pointers are JSON pointers (RFC 6901), `*` stands for each item. Keys
-marked *validated only* are checked and kept, and wait for the capability that reads them.
+relative to the folder and never leave it. Pointers are JSON pointers (RFC 6901), `*` stands for each item.
 
-This page is generated from `slm_assets/domain/config.py`.
+| block | says |
+|---|---|
+| [`roles`](roles.md) | the tasks, their contracts, and who answers without a model |
+| [`data`](data.md) | where the rows come from, and how they are split |
+| [`teachers`](teachers.md) | larger models that label |
+| [`model`](model.md) | what is trained, and how |
+| [`eval`](eval.md) | what is measured, and what is demanded |
+| [`serving`](serving.md) | where the model answers |
+| [`improvement`](improvement.md) | when a version is promoted, and by which [gate policy](policies.md) |
+
+Keys marked *validated only* are checked and kept, and wait for the capability that reads them.
+
+Only `name` and one role with an `output_schema` must be there:
+
+```yaml
+slm_domain:
+  name: it_desk
+  roles:
+    - {id: triage, output_schema: contracts/ticket.schema.json}
+  data: {seed_corpus: seed/}
+```
 """
+INTRO = {
+    "roles": """# Roles
+
+A role is one model task. The contract is a JSON Schema of what it must answer; the `validity` gate lets no model pass
+that breaks it. A role that `reads` earlier ones gets `{turn: …, <role>: its output}`. The `deterministic_oracle`
+answers without a model: it is the floor, the fallback, and a source of labels where rows bring none.
+
+```yaml
+roles:
+  - id: triage
+    input_schema: contracts/message.schema.json
+    output_schema: contracts/ticket.schema.json
+    deterministic_oracle: {kind: rules, path: oracle/triage.rules.yaml}
+```
+
+""",
+    "data": """# Data
+
+Rows are JSON objects, one a line (`.jsonl`, `.jsonl.gz`), or Parquet. `fields` says where a row keeps its parts, so
+that a corpus can stay as it is. Name in `split.group_by` whatever makes rows say the same thing in the same words: a
+template, a conversation, a source. Groups are what the gates count.
+
+```yaml
+data:
+  seed_corpus: seed/
+  fields: {id: /id, input: /input, labels: /labels}
+  split: {eval_ratio: 0.2, validation_ratio: 0.1, group_by: [/conversation]}
+```
+
+""",
+    "teachers": """# Teachers
+
+Larger models that label rows and mark the ceiling. A credential is the alias of a secret, never the secret.
+
+```yaml
+teachers:
+  - {id: large, kind: openai, base_url: "https://models.example.org/v1", credential: "{{ teacher_token }}", model: big}
+```
+
+""",
+    "model": """# Model
+
+```yaml
+model:
+  recipe: linear
+```
+
+""",
+    "eval": """# Eval
+
+A metric with a `path` is exact match at that place of the role's output; its `target` is judged by the bound of its
+interval, not by the point. The `primary` one is what a challenger must not be proven worse on.
+[Gates](../gates.md) says what each verdict means, and how many groups a target or margin needs.
+
+```yaml
+eval:
+  metrics:
+    - {id: topic, role: triage, path: /topic, target: 0.85, primary: true}
+    - {id: output_validity, target: 1.0}
+  slices:
+    - {id: urgent, path: /labels/triage/urgent, values: [true], critical: true, min_n: 60}
+```
+
+""",
+    "serving": """# Serving
+
+```yaml
+serving:
+  target: cpu
+  engine_flags: {triage: triage_engine}
+```
+
+""",
+    "improvement": """# Improvement
+
+Nothing is promoted by itself until a role's first promotion was approved by name; `auto_promote` changes that.
+
+```yaml
+improvement:
+  promotion_gates: policies/promotion_gates.yaml
+  governance: {registry_namespace: acme/desk}
+```
+
+""",
+}
+POLICIES = """# Gate policy
+
+The file behind `improvement.promotion_gates`. Without one these defaults hold; [gates](../gates.md) explains them.
+
+```yaml
+margin: 0.03
+latency: budget
+latency_p95_ms: 25
+per_role:
+  triage: {margin: 0.05}
+```
+
+"""
+RULES = """# Rules
+
+A `deterministic_oracle` of kind `rules` is a YAML file, and no code:
+
+```yaml
+patterns:
+  tag: {path: /text, regex: "\\\\b[a-z]{2}-[0-9]{4}\\\\b", take: first}
+  now: {path: /text, regex: "\\\\b(urgent|asap)\\\\b", take: first}
+rules:
+  - {id: tagged, when: "tag != null", then: {topic: hardware, urgent: "=now != null", asset: "=tag"}}
+default: {topic: software, urgent: "=now != null", asset: null}
+```
+
+"""
+CLI = """# Commands
+
+`slm COMMAND --help` says the same. State lives in `SLM_HOME` (default `./.slm`), domains in `SLM_DOMAINS` (default
+`./domains`); see [operations](operations.md) for the other variables.
+
+Exit codes: 0 done, 1 a fault, 2 bad input, 3 a gate said no, 4 it waits for an approval.
+
+"""
+BESIDE = {"vocab": "roles"}
+"""Blocks without a page of their own, and the page where they stand."""
 
 
-def page() -> str:
-    """The whole page."""
-    lines = [HEAD]
-    fields = list(walk(DomainConfig))
+def pages() -> dict[Path, str]:
+    """Every generated page: path under docs/ → text."""
+    found = {Path("config/index.md"): _index(), Path("config/policies.md"): _policies(), Path("cli.md"): _commands()}
+    found[Path("config/rules.md")] = _rules()
+    for block, intro in INTRO.items():
+        found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
+    return found
+
+
+# Config ---------------------------------------------------------------------------------------------
+
+
+def _index() -> str:
+    return HEAD + "\n" + _tables(lambda key: _page(key) not in INTRO)
+
+
+def _policies() -> str:
+    return POLICIES + _sections(list(walk(PromotionGates)), set())
+
+
+def _rules() -> str:
+    """The format as its own module describes it, from the second paragraph on."""
+    text = (rules.__doc__ or "").partition("\n\n")[2].strip()
+    return RULES + re.sub(r"(?m)(?:^    .*\n)+", lambda found: _fenced(found.group()), text) + "\n"
+
+
+def _fenced(block: str) -> str:
+    return "```text\n" + "".join(line[4:] for line in block.splitlines(keepends=True)) + "```\n"
+
+
+def _page(key: str) -> str:
+    block = re.split(r"[.\[]", key)[0]
+    return BESIDE.get(block, block)
+
+
+def _tables(wanted: Any) -> str:
     waits = {key.removeprefix("slm_domain.") for key, reader in READERS.items() if reader.startswith(WAITS)}
-    lines += ["## The domain", "", *_table([(k, f) for k, f in fields if _block(k) not in BLOCKS], waits), ""]
-    for block, title in BLOCKS.items():
-        own = [(k, f) for k, f in fields if _block(k) == block]
-        lines += [f"## {title}: `{block}`", "", *_table(own, waits), ""]
-    gates = list(walk(PromotionGates))
-    lines += ["## The file behind `improvement.promotion_gates`", "", *_table(gates, set()), ""]
-    return "\n".join(lines)
+    return _sections([(key, field) for key, field in walk(DomainConfig) if wanted(key)], waits)
 
 
-def _block(key: str) -> str:
-    return key.split(".")[0].split("[")[0]
-
-
-def _table(fields: list[tuple[str, FieldInfo]], waits: set[str]) -> list[str]:
-    lines = ["| key | type | default | |", "|---|---|---|---|"]
+def _sections(fields: list[tuple[str, FieldInfo]], waits: set[str]) -> str:
+    """One table per block of keys, under the block's own key."""
+    sections: dict[str, list[str]] = {}
+    title = ""
     for key, field in fields:
-        note = (field.description or "").replace("\n", " ").replace("|", "\\|")
+        parent = key.rpartition(".")[0]
+        kinds = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        if key.endswith(".kind") and len(kinds) == 1:
+            title = f"`{parent}`, kind `{kinds[0]}`"
+        elif not title.startswith(f"`{parent}`"):
+            title = f"`{parent}`" if parent else ""
+        note = _escaped(field.description)
         note += " *validated only*" if key in waits else ""
-        lines.append(f"| `{key}` | {_kind(field.annotation)} | {_default(field)} | {note.strip()} |")
-    return lines
+        name = key.rpartition(".")[2]
+        line = f"| `{name}` | {_kind(field.annotation)}{_range(field)} | {_default(field)} | {note.strip()} |"
+        sections.setdefault(title, []).append(line)
+    return "\n".join(
+        line
+        for title, rows in sections.items()
+        for line in (
+            *([f"## {title}", ""] if title else []),
+            "| key | type | default | |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        )
+    )
 
 
 def _kind(annotation: Any) -> str:
@@ -81,14 +262,105 @@ def _kind(annotation: Any) -> str:
     return names.get(getattr(annotation, "__name__", str(annotation)), str(annotation))
 
 
+def _range(field: FieldInfo) -> str:
+    """The bounds of a number, such as `, 0 to 1`."""
+    bounds = {name: getattr(part, name) for part in _constraints(field) for name in _SIGNS if hasattr(part, name)}
+    bounds = {name: value for name, value in bounds.items() if value is not None}
+    if set(bounds) == {"ge", "le"}:
+        return f", {bounds['ge']} to {bounds['le']}"
+    return "".join(f", {_SIGNS[name]} {value}" for name, value in bounds.items())
+
+
+_SIGNS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+def _constraints(field: FieldInfo) -> Iterator[Any]:
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        if get_origin(part) is Annotated:
+            for constraint in get_args(part)[1:]:
+                yield from constraint.metadata if isinstance(constraint, FieldInfo) else [constraint]
+
+
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
     if value in (None, "", [], {}, PydanticUndefined) or isinstance(value, BaseModel):
         return ""
-    return f"`{value}`"
+    if isinstance(value, list):
+        return "all" if value == list(get_args(get_args(field.annotation)[0])) else ", ".join(f"`{v}`" for v in value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+# Commands -------------------------------------------------------------------------------------------
+
+
+def _commands() -> str:
+    root = typer.main.get_command(app)
+    return CLI + "\n".join(line for words, command in _walk(root, "slm") for line in _command(words, command))
+
+
+def _walk(command: Any, words: str) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, as typed, in the order of the help."""
+    children = getattr(command, "commands", {})
+    if not children:
+        yield words, command
+    for name, child in children.items():
+        if not child.hidden:
+            yield from _walk(child, f"{words} {name}")
+
+
+def _command(words: str, command: Any) -> list[str]:
+    shown = [p for p in command.params if not getattr(p, "hidden", False)]
+    arguments = [p for p in shown if p.param_type_name == "argument"]
+    options = [p for p in shown if p.param_type_name == "option" and "--help" not in p.opts]
+    usage = " ".join([words, *(_argument(p) for p in arguments), *(["[OPTIONS]"] if options else [])])
+    lines = [f"## `{words}`", "", f"`{usage}`", "", _prose(command.help or ""), ""]
+    if arguments or options:
+        lines += ["| | | |", "|---|---|---|"]
+        lines += [f"| `{_metavar(p)}` | {_needed(p)} | {_escaped(p.help)} |" for p in arguments]
+        lines += [f"| {_spelled(p)} | {_needed(p)} | {_escaped(p.help)} |" for p in options]
+        lines.append("")
+    return lines
+
+
+def _prose(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name).upper()
+
+
+def _argument(parameter: Any) -> str:
+    name = _metavar(parameter) + ("…" if parameter.nargs == -1 else "")
+    return name if parameter.required else f"[{name}]"
+
+
+def _spelled(option: Any) -> str:
+    value = "" if option.is_flag else f" {option.name.upper()}"
+    repeated = " (repeatable)" if option.multiple else ""
+    return ", ".join(f"`{name}{value}`" for name in option.opts) + repeated
+
+
+def _needed(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    plain = isinstance(parameter.default, str | int | float) and not isinstance(parameter.default, bool)
+    return f"`{parameter.default}`" if plain and parameter.default != "" else ""
+
+
+def _escaped(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def main() -> None:
+    """Write every page."""
+    for path, text in pages().items():
+        (DOCS / path).parent.mkdir(exist_ok=True)
+        (DOCS / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    TARGET.write_text(page(), encoding="utf-8")
+    main()

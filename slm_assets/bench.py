@@ -26,11 +26,14 @@ from slm_assets.domain.loading import Domain, load_domain
 from slm_assets.engines.in_process import make_cell
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.gates.metrics import values_at
+from slm_assets.gates.spans import span_counts, span_f1
+from slm_assets.models.base import Prediction
 from slm_assets.models.chain import answer_turn
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.clean_process import load_engines
 from slm_assets.stages.plans import open_version, output_of, registry_for
+from slm_assets.stages.rows.fields import RowShape
 
 FOLDS = 5
 LOOKS = "looks.jsonl"
@@ -104,7 +107,7 @@ def _metrics(domain: Domain, report: dict[str, Any], published: dict[str, Any]) 
     baseline = {
         (m["role"], m["metric"]): m["value"] for m in report["metrics"] if m["subject"] == "majority" and not m["slice"]
     }
-    configured = {m.id for m in domain.config.eval.metrics if m.path is not None}
+    configured = {m.id for m in domain.config.eval.metrics if m.path is not None and m.kind == "match"}
     found = {}
     for m in report["metrics"]:
         if m["subject"] != "challenger" or m["slice"] or m["mode"] != "end_to_end":
@@ -137,13 +140,13 @@ def _by_point(value: float | None, target: float | None) -> str | None:
 
 def _final(laid: Path, published: dict[str, Any], predictions: Path | None) -> dict[str, Any]:
     domain, registry, plan, report, measured = _stages(laid)
-    outputs, latencies = _predict(domain, registry, plan)
+    rows, latencies = _predict(domain, registry, plan)
     if predictions is not None:
         canonical.write_jsonl(
             predictions,
             (
-                {"id": row, "output": output, "latency_ms": round(ms, 4)}
-                for (row, output), ms in zip(outputs, latencies, strict=True)
+                {"id": row["id"], "output": {r: a.output for r, a in answers.items()}, "latency_ms": round(ms, 4)}
+                for (row, answers), ms in zip(rows, latencies, strict=True)
             ),
         )
     return {
@@ -152,15 +155,19 @@ def _final(laid: Path, published: dict[str, Any], predictions: Path | None) -> d
         "protocol": "final: trained on train, scored on test",
         "n_train": _rows(registry, plan),
         "n_test": report["n"],
-        "metrics": _metrics(domain, report, published),
+        "metrics": _metrics(domain, report, published) | _span_metrics(domain, laid, rows, published),
         "train_seconds": measured["train_seconds"],
         "latency_ms": {"p50": _quantile(latencies, 0.5), "p95": _quantile(latencies, 0.95)},
         "checkpoint_bytes": int(measured["checkpoint_bytes"]),
     }
 
 
-def _predict(domain: Domain, registry: Registry, plan: Plan) -> tuple[list[tuple[str, Any]], list[float]]:
-    """Every test turn through the trained model, one by one and warm: (id, outputs before repair), ms."""
+Answered = list[tuple[dict[str, Any], dict[str, Prediction]]]
+"""Rows of the dataset, each with its answers."""
+
+
+def _predict(domain: Domain, registry: Registry, plan: Plan) -> tuple[Answered, list[float]]:
+    """Every test turn through the trained model, one by one and warm: (row, answers before repair), ms."""
     with tempfile.TemporaryDirectory() as scratch:
         registry.store.get(output_of(registry, plan, "finetune"), Path(scratch) / "model")
         registry.store.get(output_of(registry, plan, "dataset"), Path(scratch) / "dataset")
@@ -168,13 +175,63 @@ def _predict(domain: Domain, registry: Registry, plan: Plan) -> tuple[list[tuple
         rows = list(canonical.read_jsonl(Path(scratch) / "dataset" / "eval.jsonl"))
     for row in rows[:20]:
         answer_turn(domain.config.roles, engines, row["input"])
-    outputs, latencies = [], []
+    answered, latencies = [], []
     for row in rows:
         started = time.perf_counter()
         answers = answer_turn(domain.config.roles, engines, row["input"])
         latencies.append((time.perf_counter() - started) * 1e3)
-        outputs.append((row["id"], {role: answer.output for role, answer in answers.items()}))
-    return outputs, latencies
+        answered.append((row, answers))
+    return answered, latencies
+
+
+def _span_metrics(
+    domain: Domain, laid: Path, answered: Answered, published: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The metrics of kind span_f1: where the values were read from, against the test file's `fields.spans`."""
+    config = domain.config
+    wanted = [m for m in config.eval.metrics if m.kind == "span_f1" and m.path is not None]
+    if not wanted:
+        return {}
+    shape = RowShape(config.data.fields, [])
+    given = {canonical.dumps(shape.take(row).input): row for row in canonical.read_jsonl(laid / _test_file(domain))}
+    found = {}
+    for m in wanted:
+        role = m.role or config.roles[0].id
+        place = config.data.fields.spans.get(role)
+        if place is None:
+            raise BadInputError(
+                f"metric {m.id}: no reference spans for role {role}",
+                cure=f"name their place as data.fields.spans.{role}",
+            )
+        counts = []
+        for row, answers in answered:
+            reference = values_at(given[canonical.dumps(row["input"])], place, [])
+            counts.append(
+                span_counts(_pieces(answers[role], str(m.path)), [(name, i, j) for name, i, j in reference or []])
+            )
+        score = span_f1(counts, [row["group"] for row, _ in answered])
+        found[m.id] = {
+            "value": round(score.value, 6),
+            "low": round(score.low, 6),
+            "high": round(score.high, 6),
+            "n": score.n,
+            "published": published.get(m.id, {}).get("value"),
+            "majority": None,
+            "target": m.target,
+            "by_point": _by_point(score.value, m.target),
+            "by_bound": None,
+        }
+    return found
+
+
+def _pieces(answer: Prediction, path: str) -> list[tuple[str, int, int]]:
+    """The pieces that the values under a place were read from, named by their way from there (indices aside)."""
+    out = []
+    for span in answer.spans:
+        if span.output_path.startswith(f"{path}/"):
+            steps = span.output_path[len(path) + 1 :].split("/")
+            out.append(("/".join(step for step in steps if not step.isdecimal()), span.start, span.end))
+    return out
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -203,8 +260,9 @@ def _cross_validated(laid: Path, published: dict[str, Any]) -> dict[str, Any]:
         canonical.write_jsonl(part / "data" / "train.jsonl", (r for r, f in zip(rows, folds, strict=True) if f != fold))
         canonical.write_jsonl(part / test, (r for r, f in zip(rows, folds, strict=True) if f == fold))
         domain, registry, plan, report, measured = _stages(part)
-        latencies = _predict(domain, registry, plan)[1]
-        runs.append((_metrics(domain, report, published), measured, _rows(registry, plan), report["n"], latencies))
+        answered, latencies = _predict(domain, registry, plan)
+        scores = _metrics(domain, report, published) | _span_metrics(domain, part, answered, published)
+        runs.append((scores, measured, _rows(registry, plan), report["n"], latencies))
     latencies = [ms for run in runs for ms in run[4]]
     return {
         "benchmark": domain.name,

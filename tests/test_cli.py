@@ -96,6 +96,23 @@ def test_rollback_works_while_the_config_is_broken(promoted):
     assert promoted.json("rollback", "tiny", "--to", "v3")["changes"]["triage"]["to"]["number"] == 3
 
 
+def test_ask_is_answered_by_what_serves(promoted):
+    turn = json.dumps({"text": "please refund the blue lamp"})
+    answer = promoted.json("ask", "tiny", turn)["roles"]["triage"]
+    assert (answer["engine"], answer["version"], answer["valid"]) == ("release", "v3", True)
+    assert answer["output"]["intent"] == "refund" and 0 < answer["confidence"] <= 1
+    promoted.json("rollback", "tiny", "--to", "oracle")
+    try:
+        oracle = promoted.json("ask", "tiny", turn, "--role", "triage")["roles"]["triage"]
+        assert (oracle["engine"], oracle["version"], oracle["release"]) == ("oracle", None, None)
+    finally:
+        promoted.json("rollback", "tiny", "--to", "v3")
+    for bad, said in (('{"text": 3}', "$.text"), ("{text", "not JSON")):
+        refused = promoted.slm("ask", "tiny", bad)
+        assert refused.returncode == 2 and said in refused.stderr
+    assert "no role 'none'" in promoted.slm("ask", "tiny", turn, "--role", "none").stderr
+
+
 def test_a_stage_by_request_file_is_a_cache_hit_with_the_same_receipt(promoted, tmp_path):
     request = promoted.slm("stage", "request", "label", "tiny", "v3")
     (tmp_path / "request.json").write_text(request.stdout)

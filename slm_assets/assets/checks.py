@@ -7,9 +7,9 @@ import dagster as dg
 
 from slm_assets.assets import tables
 from slm_assets.assets.cells import open_cell
-from slm_assets.assets.standing import VERDICT, checks_of, standing
 from slm_assets.automation import tags
 from slm_assets.errors import SlmError
+from slm_assets.stages.standing import VERDICT, checks_of, record_of, standing
 from slm_assets.stages.table import STAGES, Stage
 
 DESCRIPTIONS = {
@@ -58,7 +58,7 @@ def _evaluate(context: dg.AssetCheckExecutionContext, stage: Stage, name: str) -
         cell = open_cell(context.partition_key, context.run.run_id)
     except SlmError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    found = standing(cell.registry, cell.plan, stage.name, name)
+    found = standing(record_of(cell.registry, cell.plan), stage.name, name)
     if not found.passed:
         context.instance.add_run_tags(context.run.run_id, {tags.OUTCOME: tags.HELD})
     metadata: dict[str, dg.MetadataValue[Any]] = {"reason": dg.MetadataValue.text(found.reason)}

@@ -7,12 +7,12 @@ import dagster as dg
 
 from slm_assets.assets import metadata
 from slm_assets.assets.cells import Cell, NotOpenedError, open_cell
-from slm_assets.assets.standing import held_before
 from slm_assets.automation import local, tags
 from slm_assets.engines.in_process import Outcome, make_cell
 from slm_assets.errors import HeldError, SlmError
 from slm_assets.stages.runner import CODE_VERSION
 from slm_assets.stages.runtime import Progress
+from slm_assets.stages.standing import held_before, record_of
 from slm_assets.stages.table import BY_NAME, STAGES, Stage
 
 GROUP = "slm"
@@ -83,7 +83,7 @@ def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg
 
 def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcome:
     registry, plan = cell.registry, cell.plan
-    held = held_before(registry, plan, stage.name)
+    held = held_before(record_of(registry, plan), stage.name)
     if held:
         raise HeldError(
             f"{plan.domain} {plan.version} is held, {stage.asset} is not made: {held}",

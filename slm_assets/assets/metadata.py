@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import orjson
 
-from slm_assets.assets import pictures, tables
+from slm_assets.assets import experiments, pictures, tables
 from slm_assets.engines.in_process import Outcome
 from slm_assets.errors import ArtifactError
 from slm_assets.registry.registry import Plan, Registry
@@ -20,7 +20,7 @@ Metadata = dict[str, dg.MetadataValue[Any]]
 
 def of_outcome(registry: Registry, plan: Plan, outcome: Outcome) -> Metadata:
     """The metadata of a cell that was made, what decides first: verdicts and numbers, pictures, the
-    stage's summary, provenance."""
+    stage's summary, the version among the others, provenance."""
     receipt = outcome.receipt
     kind = BY_NAME[receipt.request.stage].kind
     artifact = receipt.outputs[kind]
@@ -30,6 +30,8 @@ def of_outcome(registry: Registry, plan: Plan, outcome: Outcome) -> Metadata:
     found |= _summary({k: v for k, v in receipt.result.summary.items() if k not in drawn | found.keys()})
     if artifact.rows is not None:
         found["rows"] = dg.MetadataValue.int(artifact.rows)
+    among = experiments.of_stage(registry, plan, receipt.request.stage)
+    found |= {name: dg.MetadataValue.md(text) for name, text in among.items()}
     found |= {f"measured.{name}": dg.MetadataValue.float(v) for name, v in receipt.result.measured.items()}
     return found | {
         "bytes": dg.MetadataValue.int(artifact.bytes),

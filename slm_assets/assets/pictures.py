@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 _CELL = 26
 _RIGHT, _WRONG, _INK, _LINE = (37, 99, 168), (201, 79, 23), "#24292f", "#d0d7de"
@@ -65,6 +65,42 @@ def calibration(title: str, bins: Sequence[Mapping[str, Any]], ece: float | None
     shown = "" if ece is None else f"Expected calibration error {ece:.3f}. "
     note = f"{shown}{sum(b['n'] for b in drawn)} turns; the dashed line is perfect."
     return f"{_image(title, left + side + 20, top + side + 44, parts)}\n\n{note}"
+
+
+class Dot(NamedTuple):
+    """A version's number and its interval, where it has one."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def trend(title: str, dots: Sequence[Dot]) -> str:
+    """A number over versions: a line of dots with their intervals as bars."""
+    bounds = [bound for dot in dots for bound in dot[1:] if bound is not None] or [0.0, 1.0]
+    lowest, highest = min(bounds), max(bounds)
+    spread = highest - lowest or 1.0
+    left, top, step, side = 56, 12, 34, 160
+    width = step * max(len(dots), 2)
+
+    def height(value: float) -> float:
+        return top + side * (1 - (value - lowest) / spread)
+
+    parts = [f'<rect x="{left}" y="{top}" width="{width}" height="{side}" fill="none" stroke="{_LINE}"/>']
+    placed = [(left + step * (i + 0.5), dot) for i, dot in enumerate(dots)]
+    line = "L".join(f"{x:.1f} {height(dot.value):.1f}" for x, dot in placed)
+    if line:
+        parts.append(f'<path d="M{line}" stroke="rgb{_RIGHT}" fill="none" stroke-width="1.5"/>')
+    for x, dot in placed:
+        if dot.low is not None and dot.high is not None:
+            ends = f"M{x:.1f} {height(dot.low):.1f}L{x:.1f} {height(dot.high):.1f}"
+            parts.append(f'<path d="{ends}" stroke="rgb{_RIGHT}" opacity=".45" stroke-width="3"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{height(dot.value):.1f}" r="3.5" fill="rgb{_RIGHT}"/>')
+        parts.append(_text(x, top + side + 16, dot.name, anchor="middle", size=10))
+    for value in sorted({lowest, highest}):
+        parts.append(_text(left - 6, height(value) + 4, f"{value:.4g}", anchor="end"))
+    return f"{_image(title, left + width + 12, top + side + 28, parts)}\n\nBars: 95 % intervals."
 
 
 def _square(x: int, y: int, count: int, total: int, *, right: bool) -> str:

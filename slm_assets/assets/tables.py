@@ -1,9 +1,15 @@
-"""Markdown tables for people: metrics with their intervals, gates with their numbers and reasons."""
+"""Markdown tables for people: metrics with their intervals, gates with their numbers and reasons, versions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slm_assets.stages.experiments.history import Point, Series
+    from slm_assets.stages.experiments.lineage import Artifact, Branch, Lineage
+    from slm_assets.stages.experiments.pairing import Paired
+    from slm_assets.stages.experiments.versions import Version
 
 SUBJECTS = ("challenger", "incumbent", "floor", "majority")
 
@@ -55,6 +61,82 @@ def verdicts(rows: Iterable[Mapping[str, Any]], *, gate: bool = True) -> str:
     return table(head, [[_field(row, name) for name in head] for row in rows])
 
 
+def history(series: Sequence[Series]) -> str:
+    """A line per version, a column per series, and the change to the version before; of one epoch only,
+    as the numbers of two are of different rows."""
+    by_version: dict[str, dict[int, Point]] = {}
+    for column, one in enumerate(series):
+        for point in one.points:
+            by_version.setdefault(point.version, {})[column] = point
+    rows: list[list[Any]] = []
+    before: dict[int, Point] = {}
+    for version in sorted(by_version, key=lambda name: int(name[1:])):
+        own = by_version[version]
+        first = next(iter(own.values()))
+        row: list[Any] = [version, first.opened_at[:19], first.epoch]
+        for column in range(len(series)):
+            now = own.get(column)
+            row += [_interval(vars(now)), _change(before.get(column), now), now.n] if now else [None] * 3
+        before |= own
+        rows.append(row)
+    head = [part for one in series for part in (f"{one.role} {one.metric}".strip(), "change", "n")]
+    return table(["version", "opened", "epoch", *head], rows)
+
+
+def versions(found: Sequence[Version]) -> str:
+    """A line per version: how far it came, who opened it and why, from what, how good."""
+    head = ["version", "state", "opened", "by", "why", "dataset from", "judged against", "train rows", "primary metric"]
+    return table(
+        head,
+        [
+            [
+                v.version,
+                f"{v.state} {', '.join(v.serves)}".strip(),
+                v.opened_at[:19],
+                v.opener,
+                v.reason,
+                v.parent,
+                ", ".join(f"{role} {version}" for role, version in v.incumbents.items()) or "oracle",
+                v.train_rows,
+                "; ".join(f"{score.role} {score.metric} {_interval(vars(score))}" for score in v.primary),
+            ]
+            for v in found
+        ],
+    )
+
+
+def differences(paired: Paired, before: str, after: str) -> str:
+    """Paired differences on the common eval rows, and what was left out of them."""
+    head = ["role", "metric", before, after, "difference", "low", "high", "n", "groups", "better", "worse"]
+    rows = [
+        [
+            m.role or "whole turn", m.metric, m.before, m.after,
+            *(f"{x:+.4f}" for x in (m.difference, m.low, m.high)), m.n, m.groups, m.better, m.worse,
+        ]
+        for m in paired.metrics
+    ]  # fmt: skip
+    r = paired.rows
+    left_out = r.only_before + r.only_after + r.other_input
+    relabelled = sum(role.relabelled for role in paired.roles)
+    note = f"{r.common} common eval rows; {left_out} in one version only; {relabelled} labels changed and not judged."
+    return f"{table(head, rows)}\n\n{note} Two-sided 95 % intervals over content groups."
+
+
+def tree(found: Lineage) -> str:
+    """A lineage as a nested list; what stands above already is named again and not unfolded."""
+    return "\n".join(_items(found.tree, found.artifacts, 0))
+
+
+def _items(branch: Branch, artifacts: Mapping[str, Artifact], level: int) -> Iterator[str]:
+    own = artifacts[branch.urn]
+    rows = "" if own.rows is None else f", {own.rows:,} rows"
+    again = ", see above" if branch.again else f", {branch.more} more" if branch.more else ""
+    digest = f"`{own.sha256[:12]}`" if own.sha256 else "not registered"
+    yield f"{'  ' * level}- **{own.kind}** {own.name} {own.version} {digest}{rows}{again}"
+    for below in branch.branches:
+        yield from _items(below, artifacts, level + 1)
+
+
 def cell(value: Any) -> str:
     """A value as the text of a table cell."""
     if value is None:
@@ -64,6 +146,12 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _change(before: Point | None, now: Point) -> str | None:
+    if before is None or before.epoch != now.epoch or before.value is None or now.value is None:
+        return None
+    return f"{now.value - before.value:+.4f}"
 
 
 def _field(row: Mapping[str, Any], name: str) -> Any:

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from slm_assets.canonical import Json
+from slm_assets.cli.db import db_app
+from slm_assets.cli.experiments import experiments_app
+from slm_assets.cli.playbooks import playbooks_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
 from slm_assets.registry.home import Home
 
@@ -24,6 +27,9 @@ app = typer.Typer(
 )
 stage_app = typer.Typer(no_args_is_help=True, help="Run one stage by hand, as every engine does.")
 app.add_typer(stage_app, name="stage")
+app.add_typer(db_app, name="db")
+app.add_typer(experiments_app)
+app.add_typer(playbooks_app, name="playbooks")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")]
 DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", help="A folder of domains/.")]
@@ -170,17 +176,46 @@ def status(
     domain: Annotated[str | None, typer.Argument(help="One domain; default: all.")] = None,
     json: AsJson = False,
 ) -> None:
-    """What serves, and how far each version came.
+    """What serves, how far each version came, and what is wrong with a config that cannot be used.
 
     Example: `slm status travel`
     """
     from slm_assets.cli import render
     from slm_assets.domain.loading import list_domains
-    from slm_assets.stages.reports import domain_status
+    from slm_assets.stages.reports import status_of
 
     home = Home.from_env()
     names = [domain] if domain else list_domains(home.domains)
-    _print({"domains": [domain_status(_registry(name), name) for name in names]}, json, render.status)
+    _print({"domains": [status_of(home, name) for name in names]}, json, render.status)
+
+
+@app.command()
+def ask(
+    domain: DomainName,
+    turn: Annotated[str, typer.Argument(metavar="TURN", help="The turn as JSON, or - for standard input.")],
+    role: Annotated[str | None, typer.Option(help="Only this role's answer.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Answer one turn with what serves now: each role's promoted release, or its oracle.
+
+    JSON keys: domain, roles: {role: {output, confidence, valid, engine, version, release}}.
+
+    Example: `slm ask support_triage '{"channel": "email", "subject": "Refund", "body": "I was charged twice"}'`
+    """
+    import orjson
+
+    from slm_assets.cli import render
+    from slm_assets.stages.answering import ask as answer
+
+    try:
+        value = orjson.loads(sys.stdin.buffer.read() if turn == "-" else turn)
+    except ValueError as error:
+        raise BadInputError(f"TURN is not JSON: {error}", cure='quote it for the shell: \'{"text": "…"}\'') from None
+    found = answer(Home.from_env(), domain, value)
+    if role is not None and role not in found:
+        raise BadInputError(f"{domain} has no role {role!r}", cure=f"one of {', '.join(found)}")
+    roles = {name: one for name, one in found.items() if role in (None, name)}
+    _print({"domain": domain, "roles": roles}, json, render.answers)
 
 
 @app.command()

@@ -15,8 +15,9 @@ from slm_assets.errors import Fault
 CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 ERRORS = Console(stderr=True, highlight=False)
 COLOURS = {
-    "promoted": "green", "PASS": "green", "pass": "green", "held": "red", "FAIL": "red", "failed": "red",
-    "fail": "red", "deferred": "yellow", "INSUFFICIENT": "yellow", "insufficient": "yellow", "open": "cyan",
+    "serving": "bold green", "promoted": "green", "PASS": "green", "pass": "green", "held": "red",
+    "FAIL": "red", "failed": "red", "fail": "red",
+    "deferred": "yellow", "INSUFFICIENT": "yellow", "insufficient": "yellow", "open": "cyan",
 }  # fmt: skip
 
 
@@ -39,6 +40,15 @@ def faults(found: dict[str, list[Fault]]) -> None:
         for fault in own:
             mark = "[red]error[/red]" if fault.severity == "error" else "[yellow]warning[/yellow]"
             CONSOLE.print(f"  {mark} {escape(str(fault))}", soft_wrap=True)
+
+
+def answers(result: dict[str, Any]) -> None:
+    """Each role's answer as JSON, and who gave it."""
+    for role, found in result["roles"].items():
+        who = "the oracle" if found["version"] is None else f"{found['version']}, {found['release'][:12]}"
+        told = f"[bold]{escape(role)}[/bold] by {who}, confidence {found['confidence']:.2f}"
+        CONSOLE.print(told if found["valid"] else f"{told}, [red]breaks its contract[/red]")
+        CONSOLE.print(escape(orjson.dumps(found["output"], option=orjson.OPT_INDENT_2).decode()), soft_wrap=True)
 
 
 def run(result: dict[str, Any]) -> None:
@@ -99,6 +109,8 @@ def status(result: dict[str, Any]) -> None:
             for role, flag in domain["serving"].items()
         )
         CONSOLE.print(f"[bold]{domain['domain']}[/bold] {serving or 'no role promoted yet'}")
+        if domain["problem"]:
+            CONSOLE.print(f"  [red]cannot run:[/red] {escape(domain['problem'])}", soft_wrap=True)
         if domain["versions"]:
             table = Table("version", "outcome", "roles", "opened", "by", "reason", "train fraction")
             for v in domain["versions"]:

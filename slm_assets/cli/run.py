@@ -8,6 +8,7 @@ from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.plans import frozen_inputs, newest_match, number_of, open_domain, open_version
+from slm_assets.stages.standing import record_of
 from slm_assets.stages.state import gate_lines, outcome, role_outcomes, stage_lines
 from slm_assets.stages.table import STAGES
 
@@ -38,7 +39,8 @@ def run_chain(
         plan = open_version(domain, registry, number=number, params=params, reason=reason, actor=actor, frozen=frozen)
     launched = _launch(home, plan, actor=actor, quiet=quiet)
     lines = stage_lines(registry, plan, launched.run_id)
-    result = outcome(registry, plan)
+    record = record_of(registry, plan)
+    result = outcome(record)
     if not launched.success and result in ("open", "promoted"):
         result = "failed"
     kinds = {c["stage"]: c["receipt"]["error_kind"] for c in registry.cells(name, plan.number)}
@@ -46,7 +48,7 @@ def run_chain(
         "domain": name,
         "version": plan.version,
         "outcome": result,
-        "roles": role_outcomes(registry, plan),
+        "roles": role_outcomes(record),
         "stages": [{**line, "error_kind": kinds[line["stage"]]} for line in lines],
         "gates": gate_lines(registry, plan),
         "run_id": launched.run_id,

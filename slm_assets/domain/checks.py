@@ -198,7 +198,7 @@ def _targets(view: View) -> Iterator[Fault]:
     n = eval_rows(view.domain)
     if not n:
         return
-    confidence = view.domain.gates.confidence
+    confidence = 1 - (1 - view.domain.gates.confidence) / 2  # what the first look at an eval epoch is judged at
     for index, metric in enumerate(view.config.eval.metrics):
         if metric.target is None or metric.target > 1 or metric.id.startswith(("latency", "checkpoint")):
             continue
@@ -206,7 +206,7 @@ def _targets(view: View) -> Iterator[Fault]:
         if needed > n:
             make = view.fault if view.config.eval.certify == "strict" else view.warning
             message = f"{metric.id}: too few eval rows to certify the target"
-            cure = f"even with every row right it takes {needed} rows at {confidence:.0%} confidence"
+            cure = f"even with every row right it takes {needed} rows, each in a group of its own, at the first look"
             at: Place = ("eval", "metrics", index, "target")
             yield make(at, message, found=f"about {n} eval rows", expected=f"at least {needed}", cure=cure)
 

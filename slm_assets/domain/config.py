@@ -116,6 +116,10 @@ class RowFields(Block):
     label_source: Pointer | None = Field(
         default="/label_source", description="gold (default where labels are given) or reviewed."
     )
+    spans: dict[Identifier, Pointer] = Field(
+        default={},
+        description="Role to a list of [name, start, end]: the pieces of text that its values stand at, for span_f1.",
+    )
 
 
 class Split(Block):
@@ -244,7 +248,8 @@ class Model(Block):
 
 
 class Metric(Block):
-    """A gated number. With `path`: exact match at that place of the role's output, mean over rows.
+    """A gated number. With `path`: exact match at that place of the role's output, mean over rows; of kind
+    span_f1: F1 of the pieces of text that the values under that place were read from (benchmarks only).
 
     Without: a built-in of the same name (`exact`, `turn_exact`, `output_validity`, `latency_p50_ms`,
     `latency_p95_ms`, `checkpoint_bytes`).
@@ -252,6 +257,10 @@ class Metric(Block):
 
     id: Identifier = Field(description="Name of the metric; without `path` that of a built-in.")
     role: Identifier | None = Field(default=None, description="The role measured; default: each.")
+    kind: Literal["match", "span_f1"] = Field(
+        default="match",
+        description="match: equal to the label. span_f1: read from the right piece of text; needs data.fields.spans.",
+    )
     path: Pointer | None = Field(default=None, description="Place in the role's output that must match.")
     absent: Any = Field(default=None, description="What an absent value counts as.")
     target: float | None = Field(default=None, description="What must be reached; 1.0 means on every row.")

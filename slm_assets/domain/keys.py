@@ -173,6 +173,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "data.fields.labels",
         "data.fields.label_source",
     ),
+    "bench": ("data.fields.spans",),
     "stages.rows.splitting": (
         "data.split",
         "data.split.eval_ratio",
@@ -188,6 +189,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "eval.metrics",
         "eval.metrics[].id",
         "eval.metrics[].role",
+        "eval.metrics[].kind",
         "eval.metrics[].path",
         "eval.metrics[].absent",
         "eval.metrics[].target",

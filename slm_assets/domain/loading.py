@@ -60,19 +60,26 @@ def read_bundle(folder: Path) -> Domain:
 
 
 def list_domains(root: Path) -> list[str]:
-    """Names of the folders under root that hold a config; nothing is parsed."""
+    """Names of the folders under root that hold a config; nothing is opened, so nothing in one can be wrong."""
     if not root.is_dir():
         return []
-    found = (child.name for child in root.iterdir() if (child / CONFIG_NAME).is_file())
-    return sorted(name for name in found if _NAME.fullmatch(name))
+    return sorted(child.name for child in root.iterdir() if _NAME.fullmatch(child.name) and _holds_config(child))
 
 
 def domain_folder(root: Path, name: str) -> Path:
     """The folder of a domain by name; raises BadInputError naming those there are."""
-    if _NAME.fullmatch(name) and (root / name / CONFIG_NAME).is_file():
+    if _NAME.fullmatch(name) and _holds_config(root / name):
         return root / name
     known = ", ".join(list_domains(root)) or "none"
     raise BadInputError(f"no domain {name[:80]!r} under {root}", cure=f"domains there: {known}")
+
+
+def _holds_config(folder: Path) -> bool:
+    try:
+        return (folder / CONFIG_NAME).is_file()
+    except OSError:
+        # It cannot be looked into, which is its own error and not that of the others: it shows when it is loaded.
+        return True
 
 
 class _Loader:

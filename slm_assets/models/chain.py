@@ -58,11 +58,16 @@ class Chain:
 
     def ancestors(self, role_id: str) -> list[str]:
         """The role and all that its answer depends on, in the config's order."""
-        wanted = {role_id}
-        for name in reversed(self._roles):
-            if name in wanted:
-                wanted.update(self._roles[name].reads)
-        return [name for name in self._roles if name in wanted]
+        return ancestors(self._roles, role_id)
+
+
+def ancestors(roles: Mapping[str, Role], role_id: str) -> list[str]:
+    """The role and all that its answer depends on, in the order of `roles`, the config's."""
+    wanted = {role_id}
+    for name in reversed(list(roles)):
+        if name in wanted:
+            wanted.update(roles[name].reads)
+    return [name for name in roles if name in wanted]
 
 
 def answer_turn(roles: Sequence[Role], engines: Mapping[str, Predictor], turn: Json) -> dict[str, Prediction]:

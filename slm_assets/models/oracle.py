@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+
+import orjson
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
@@ -105,16 +108,15 @@ class MajorityBaseline:
     @classmethod
     def fit(cls, outputs: Sequence[Json]) -> MajorityBaseline:
         """The most frequent whole output (ties: the smallest canonical text). BadInputError on none."""
-        counts: dict[str, int] = {}
-        values: dict[str, Json] = {}
-        for output in outputs:
-            key = canonical.text(output)
-            counts[key] = counts.get(key, 0) + 1
-            values.setdefault(key, output)
+        return cls.of_counts(Counter(map(canonical.dumps, outputs)))
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[bytes, int]) -> MajorityBaseline:
+        """As `fit`, from how often each output occurs, by its canonical bytes."""
         if not counts:
             raise BadInputError("no outputs to take a majority of", cure="give the role labelled rows")
         best = min(counts, key=lambda key: (-counts[key], key))
-        return cls(values[best], counts[best] / len(outputs))
+        return cls(orjson.loads(best), counts[best] / sum(counts.values()))
 
     def predict(self, value: Json) -> Prediction:
         """The majority output; confidence is its share of the training rows."""

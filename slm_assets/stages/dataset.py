@@ -7,13 +7,11 @@ validation.jsonl, eval.jsonl, reserve.jsonl, quarantine.jsonl and manifest.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
@@ -38,6 +36,7 @@ from slm_assets.stages.rows.splitting import (
     group_rows,
     thin_out,
 )
+from slm_assets.stages.rows_io import write_lines
 from slm_assets.stages.runtime import StageContext
 
 GROUPING_SEED = 1
@@ -79,9 +78,9 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
     ctx.progress(0.9, "writing")
     out = ctx.out["dataset"]
     files = _write(out, corpus, split.result)
-    quarantine = out / "quarantine.jsonl"
-    refused = canonical.write_jsonl(quarantine, canonical.read_jsonl(reader.quarantine))
-    files["quarantine.jsonl"] = {"rows": refused, "sha256": canonical.digest_file(quarantine)}
+    quarantined = map(canonical.dumps, canonical.read_jsonl(reader.quarantine))
+    files["quarantine.jsonl"] = write_lines(out / "quarantine.jsonl", quarantined)
+    refused = int(files["quarantine.jsonl"]["rows"])
     reader.quarantine.unlink()
     sizes = {name: int(files[f"{name}.jsonl"]["rows"]) for name in NAMES.values()}
     counts = manifests.count_facts(corpus, split.result)
@@ -233,21 +232,11 @@ def _verdict(leakage: dict[str, int], *, blocking: bool, note: str) -> Verdict:
 
 def _write(out: Path, corpus: Corpus, result: Assignment) -> dict[str, dict[str, Json]]:
     """The four split files, each sorted by id."""
-    split = result.split.tolist()
-    ordered: dict[int, list[int]] = {number: [] for number in NAMES}
-    for _, row in corpus.by_id():
-        if split[row] != DROPPED:
-            ordered[split[row]].append(row)
-
-    def lines(rows: list[int]) -> Iterator[Any]:
-        for line in corpus.lines(rows, result.group):
-            yield orjson.Fragment(line)
-
+    ordered = corpus.by_id()
     files = {}
     for number, name in NAMES.items():
-        path = out / f"{name}.jsonl"
-        rows = canonical.write_jsonl(path, lines(ordered[number]))
-        files[path.name] = {"rows": rows, "sha256": canonical.digest_file(path)}
+        rows = ordered[result.split[ordered] == number]
+        files[f"{name}.jsonl"] = write_lines(out / f"{name}.jsonl", corpus.lines(rows, result.group))
     return files
 
 

@@ -15,7 +15,8 @@ from slm_assets.gates.types import MetricValue
 from slm_assets.stages.contract import StageResult
 from slm_assets.stages.evaluation.judge import Judgement, judge
 from slm_assets.stages.evaluation.latency import Timing, measure
-from slm_assets.stages.evaluation.numbers import calibration, class_columns, numbers
+from slm_assets.stages.evaluation.numbers import Columns, calibration, class_columns, numbers
+from slm_assets.stages.evaluation.rows import EvalRows
 from slm_assets.stages.evaluation.scoring import EXACT, Compared, Scoreboard, outputs_by_row
 from slm_assets.stages.evaluation.subjects import Engines, has_oracle, load_subjects
 from slm_assets.stages.model_card import gate_table, metric_table
@@ -29,23 +30,24 @@ def run(ctx: StageContext) -> StageResult:
     Latency is measured, so its numbers and verdict are in the receipt and the registry, not in the
     artifact. BadInputError where there is no eval row with a label.
     """
-    rows = list(labelled_rows(ctx.inputs["dataset"], ctx.inputs["labels"], "eval"))
-    if not any(row.labels for row in rows):
+    dataset, labels = ctx.inputs["dataset"], ctx.inputs["labels"]
+    roles = [role.id for role in ctx.domain.config.roles]
+    rows = EvalRows(roles, lambda: labelled_rows(dataset, labels, "eval"))
+    if not any(rows.labelled(role).any() for role in roles):
         raise BadInputError(
             f"domain {ctx.domain.name}: no eval row has a label",
             cure="give eval rows gold labels or an oracle",
         )
     ctx.progress(0.05, "loading engines")
     engines = load_subjects(ctx)
-    board = Scoreboard(ctx.domain.config, rows, engines)
-    schemas = {role.id: ctx.domain.output_schema(role.id) for role in board.roles}
-    ctx.progress(0.1, f"{len(rows)} turns by every engine")
-    found = numbers(board, schemas)
+    board = Scoreboard(ctx.domain.config, rows, engines, ctx.scratch, lambda note: ctx.progress(0.1, note))
+    classes = {role: class_columns(board, role, ctx.domain.output_schema(role)) for role in roles}
+    found = numbers(board, classes)
     ctx.progress(0.5, "latency")
-    timing = measure(board.roles, [r.turn for r in rows], [r.labels for r in rows], engines)
+    timing = measure(board.roles, rows.sample, engines)
     ctx.progress(0.7, "gates")
     judgement = judge(board, ctx, timing)
-    report = _report(ctx, board, schemas, found, judgement)
+    report = _report(ctx, board, classes, found, judgement)
     _write(ctx, board, report)
     timed = _timing_metrics(board, timing)
     return StageResult(
@@ -61,12 +63,11 @@ def run(ctx: StageContext) -> StageResult:
 def _report(
     ctx: StageContext,
     board: Scoreboard,
-    schemas: dict[str, dict[str, Any]],
+    classes: dict[str, Columns],
     found: list[MetricValue],
     judgement: Judgement,
 ) -> dict[str, Any]:
     training = canonical.read_json(ctx.inputs["model"] / "training.json")
-    columns = {role: class_columns(board, role, schema) for role, schema in schemas.items()}
     return {
         "domain": ctx.request.domain,
         "version": ctx.request.version,
@@ -82,7 +83,7 @@ def _report(
         "gates": [v.model_dump() for v in judgement.gates if v.gate != "latency"],
         "details": [v.model_dump() for v in judgement.details if v.gate != "latency"],
         "confusion": {
-            role: {place: scoring.confusion(*pair) for place, pair in own.items()} for role, own in columns.items()
+            role: {place: scoring.confusion(*pair) for place, pair in own.items()} for role, own in classes.items()
         },
         "calibration": {role.id: calibration(board, role.id) for role in board.roles},
         "uncovered": {role: report.get("uncovered", []) for role, report in training.items()},
@@ -115,20 +116,21 @@ def _errors(board: Scoreboard) -> Iterator[dict[str, Any]]:
     """Every row and role that the challenger got wrong, with the label and what the floor said."""
     exact = Compared(EXACT, "")
     for role in board.roles:
-        right = board.correct(role.id, board.all_of("challenger"), exact) | ~board.labelled(role.id)
-        got = board.answers(role.id, board.all_of("challenger"))
+        answers = board.answers(role.id, board.all_of("challenger"))
         floor = board.answers(role.id, board.all_of("floor"))
-        for i in np.flatnonzero(~right).tolist():
-            row = board.rows[i]
-            yield {
-                "id": row.id,
-                "role": role.id,
-                "turn": row.turn,
-                "label": row.labels[role.id],
-                "challenger": got[i].output,
-                "floor": floor[i].output,
-                "confidence": round(got[i].confidence, 6),
-            }
+        wrong = ~answers.right[exact.place] & board.labelled(role.id)
+        columns = (wrong.tolist(), answers.confidence.tolist(), answers, floor)
+        for row, is_wrong, confidence, ours, theirs in zip(board.rows, *columns, strict=True):
+            if is_wrong:
+                yield {
+                    "id": row.id,
+                    "role": role.id,
+                    "turn": row.turn,
+                    "label": row.labels[role.id],
+                    "challenger": ours,
+                    "floor": theirs,
+                    "confidence": round(confidence, 6),
+                }
 
 
 def _summary(report: dict[str, Any], engines: Engines) -> dict[str, Any]:

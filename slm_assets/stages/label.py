@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.domain.config import PlaybookOracle, PythonOracle
@@ -24,6 +22,7 @@ from slm_assets.stages.rows import fanout
 from slm_assets.stages.rows.ingest import Contracts
 from slm_assets.stages.rows.label_worker import Part, label_part
 from slm_assets.stages.rows.labelling import Labeller, Tally, oracles_of
+from slm_assets.stages.rows_io import write_lines
 from slm_assets.stages.runtime import Progress, StageContext
 
 SPLITS = ("train", "validation", "eval")
@@ -159,22 +158,15 @@ def _stop_if_failing(domain: Any, tally: Tally) -> None:
 def _gather(parts_folder: Path, names: dict[int, str], out: Path) -> dict[str, Json]:
     """Join the parts' files in order."""
 
-    def lines(suffix: str, splits: tuple[str, ...]) -> Iterator[Any]:
+    def lines(suffix: str, splits: tuple[str, ...]) -> Iterator[bytes]:
         for path in sorted(parts_folder.glob(f"*{suffix}")):
-            split = names[int(path.name[:8])]
-            if split in splits:
-                with path.open("rb") as handle:
-                    for line in handle:
-                        yield orjson.Fragment(line.rstrip(b"\n"))
+            if names[int(path.name[:8])] in splits:
+                yield from path.read_bytes().splitlines()
 
-    files = {}
+    files: dict[str, Json] = {}
     for split in SPLITS:
-        path = out / f"{split}.jsonl"
-        rows = canonical.write_jsonl(path, lines(".labels", (split,)))
-        files[path.name] = {"rows": rows, "sha256": canonical.digest_file(path)}
-    path = out / "disagreements.jsonl"
-    rows = canonical.write_jsonl(path, lines(".disagreements", SPLITS))
-    files[path.name] = {"rows": rows, "sha256": canonical.digest_file(path)}
+        files[f"{split}.jsonl"] = write_lines(out / f"{split}.jsonl", lines(".labels", (split,)))
+    files["disagreements.jsonl"] = write_lines(out / "disagreements.jsonl", lines(".disagreements", SPLITS))
     return files
 
 

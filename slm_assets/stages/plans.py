@@ -228,7 +228,8 @@ def _primary_value(registry: Registry, domain: Domain, role: str, number: int) -
 def primary_metric(config: DomainConfig, role: str) -> str:
     """The metric on which a challenger must not be worse: the one so marked, else the role's first
     compared metric, else the exact frame."""
-    own = [m for m in config.eval.metrics if m.path is not None and (m.role or config.roles[0].id) == role]
+    first = config.roles[0].id
+    own = [m for m in config.eval.metrics if m.path is not None and m.kind == "match" and (m.role or first) == role]
     marked = [m.id for m in own if m.primary]
     return (marked or [m.id for m in own] or ["exact"])[0]
 

@@ -5,8 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from slm_assets.errors import BadInputError
+from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.stages.plans import registry_of
+from slm_assets.stages.standing import records_of
 from slm_assets.stages.state import gate_lines, outcome, role_outcomes
+from slm_assets.stages.validate import problem_of
+
+
+def status_of(home: Home, name: str) -> dict[str, Any]:
+    """`domain_status` of a domain by name, and `problem`: why it cannot run now, "" where it can.
+
+    What is wrong with one domain is shown on it and never hides another. BadInputError for one that is
+    not there; SlmError for a registry that cannot be read, which is no domain's fault.
+    """
+    problem = problem_of(home, name)
+    try:
+        found = domain_status(registry_of(home, name), name)
+    except BadInputError:
+        if not problem:
+            raise
+        found = {"domain": name, "serving": {}, "versions": []}  # its namespace is what cannot be read
+    return found | {"problem": problem}
 
 
 def domain_status(registry: Registry, domain: str) -> dict[str, Any]:
@@ -20,15 +40,15 @@ def domain_status(registry: Registry, domain: str) -> dict[str, Any]:
         },
         "versions": [
             {
-                "version": plan.version,
-                "outcome": outcome(registry, plan),
-                "roles": role_outcomes(registry, plan),
-                "opened_at": plan.opened_at,
-                "opener": plan.opener,
-                "reason": plan.reason,
-                "params": plan.params,
+                "version": record.plan.version,
+                "outcome": outcome(record),
+                "roles": role_outcomes(record),
+                "opened_at": record.plan.opened_at,
+                "opener": record.plan.opener,
+                "reason": record.plan.reason,
+                "params": record.plan.params,
             }
-            for plan in registry.plans(domain)
+            for record in records_of(registry, domain)
         ],
     }
 

@@ -1,19 +1,20 @@
-"""Reading the rows of a split together with their labels."""
+"""Reading the rows of a split together with their labels, and writing the lines of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import ArtifactError
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledRow:
+class LabelledRow(NamedTuple):
     """A row of a split: `labels` role → output, `sources` role → where that label came from."""
 
     id: str
@@ -33,11 +34,30 @@ def labelled_rows(dataset: Path, labels: Path, split: str) -> Iterator[LabelledR
             raise ArtifactError(f"labels and dataset disagree in {split}: {label['id']!r} is not {row['id']!r}")
         own: dict[str, Any] = label["labels"]
         yield LabelledRow(
-            id=row["id"],
-            turn=row["input"],
-            group=row["group"],
-            source=row["source"],
-            slices=tuple(row["slices"]),
-            labels={role: value["output"] for role, value in own.items()},
-            sources={role: value["source"] for role, value in own.items()},
+            row["id"],
+            row["input"],
+            row["group"],
+            row["source"],
+            tuple(row["slices"]),
+            {role: value["output"] for role, value in own.items()},
+            {role: value["source"] for role, value in own.items()},
         )
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> dict[str, Json]:
+    """Stream lines (canonical JSON, without newline) to a file, atomically; returns its `rows` and `sha256`."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    hasher, rows, left = hashlib.sha256(), 0, iter(lines)
+    try:
+        with beside.open("wb") as handle:
+            while some := list(islice(left, 2_000)):
+                data = b"\n".join((*some, b""))
+                hasher.update(data)
+                handle.write(data)
+                rows += len(some)
+            handle.flush()
+            os.fsync(handle.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return {"rows": rows, "sha256": hasher.hexdigest()}

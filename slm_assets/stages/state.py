@@ -5,35 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.stages.standing import Record, held_before
 from slm_assets.stages.table import BY_NAME, STAGES
 
 Outcome = str
 """promoted, held, deferred, failed, or open (not all stages have run yet)."""
 
 
-def outcome(registry: Registry, plan: Plan) -> Outcome:
+def outcome(record: Record) -> Outcome:
     """How far a version came."""
-    cells = {cell["stage"]: cell for cell in registry.cells(plan.domain, plan.number)}
     for stage in STAGES:
-        cell = cells.get(stage.name)
+        cell = record.cells.get(stage.name)
         if cell is None:
-            return "held" if _blocked(registry, plan) else "open"
+            return "held" if held_before(record, stage.name) else "open"
         if cell["status"] == "deferred":
             return "deferred"
         if cell["status"] == "failed":
-            return "held" if cell["receipt"]["error_kind"] == "held" else "failed"
+            return "held" if cell["error_kind"] == "held" else "failed"
     return "promoted"
 
 
-def role_outcomes(registry: Registry, plan: Plan) -> dict[str, Outcome]:
+def role_outcomes(record: Record) -> dict[str, Outcome]:
     """Per role: promoted, held, deferred, failed or open."""
-    whole = outcome(registry, plan)
-    evaluated = registry.cell(plan.domain, plan.number, "evaluate")
-    judged: dict[str, str] = evaluated["receipt"]["result"]["roles"] if evaluated else {}
-    packaged = registry.cell(plan.domain, plan.number, "package")
-    bundled: dict[str, str] = packaged["receipt"]["result"]["roles"] if packaged else {}
+    whole = outcome(record)
+    bundled = record.roles("package")
     roles: dict[str, Outcome] = {}
-    for role, verdict in judged.items():
+    for role, verdict in record.roles("evaluate").items():
         may_go = bundled.get(role) == "promotable" or (not bundled and verdict == "pass")
         roles[role] = whole if may_go or whole == "failed" else "held"
     return roles
@@ -71,14 +68,3 @@ def gate_lines(registry: Registry, plan: Plan) -> list[dict[str, Any]]:
     rows = registry.verdicts(plan.domain, plan.number)
     rows.sort(key=lambda r: (order[r["stage"]], r["role"], BY_NAME[r["stage"]].gates.index(r["gate"])))
     return [{key: row[key] for key in keys} for row in rows]
-
-
-def _blocked(registry: Registry, plan: Plan) -> bool:
-    """A gate of a finished stage said no and nothing came after it."""
-    rows = registry.verdicts(plan.domain, plan.number)
-    if any(r["role"] == "" and r["blocking"] and r["verdict"] == "FAIL" for r in rows):
-        return True
-    evaluated = registry.cell(plan.domain, plan.number, "evaluate")
-    if evaluated is None or evaluated["status"] != "succeeded":
-        return False
-    return not any(o == "pass" for o in evaluated["receipt"]["result"]["roles"].values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slm_assets.domain.checks import check_domain
 from slm_assets.domain.config import PythonOracle, RulesOracle
-from slm_assets.domain.loading import Domain, domain_folder, load_domain
+from slm_assets.domain.loading import CONFIG_NAME, Domain, domain_folder, load_domain
 from slm_assets.errors import BadInputError, ConfigError, Fault
 from slm_assets.models.ladder import AVAILABLE
 from slm_assets.models.oracle import load_oracle
@@ -13,12 +13,18 @@ from slm_assets.registry.home import Home
 
 
 def validate_domain(home: Home, name: str) -> list[Fault]:
-    """All faults and warnings of a domain, sorted; nothing is written and nothing of it runs."""
+    """All faults and warnings of a domain, sorted; nothing is written and nothing of it runs.
+
+    BadInputError only where there is no such domain.
+    """
+    folder = domain_folder(home.domains, name)
     try:
-        domain = load_domain(domain_folder(home.domains, name))
+        domain = load_domain(folder)
+        faults = set(domain.warnings) | set(check_domain(domain, count_rows=True))
     except ConfigError as error:
         return error.faults
-    faults = set(domain.warnings) | set(check_domain(domain, count_rows=True))
+    except BadInputError as error:
+        return [Fault(CONFIG_NAME, "$.slm_domain", error.message, cure=error.cure)]
     faults.update(fault for role in domain.config.roles for fault in _oracle(domain, role.id))
     recipe = domain.config.model.recipe
     if recipe not in AVAILABLE:
@@ -33,6 +39,19 @@ def validate_domain(home: Home, name: str) -> list[Fault]:
             )
         )
     return sorted(faults)
+
+
+def problem_of(home: Home, name: str) -> str:
+    """Why a domain's config cannot be used now, in a line; "" where it can."""
+    folder = domain_folder(home.domains, name)
+    try:
+        load_domain(folder)
+    except ConfigError as error:
+        more = len(error.faults) - 1
+        return f"{error.faults[0]}{f' (and {more} more: slm validate {name})' if more else ''}"
+    except BadInputError as error:
+        return error.message
+    return ""
 
 
 def _oracle(domain: Domain, role_id: str) -> list[Fault]:

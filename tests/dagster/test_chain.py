@@ -46,3 +46,6 @@ def test_the_chain_promotes_what_is_good_and_holds_what_is_not(home: Home, defin
     assert isinstance(shown["triage.intent"], dg.FloatMetadataValue)
     for name in ("confusion triage /intent", "calibration triage"):
         assert str(shown[name].value).startswith(f"![{name}](data:image/svg+xml;base64,")
+    later = {e.asset_key.to_user_string(): e.materialization for e in poor.get_asset_materialization_events()}
+    against = str(later[BY_NAME["evaluate"].asset].metadata["against v1, which served"].value)
+    assert "| triage | intent |" in against and "120 common eval rows" in against

@@ -112,6 +112,33 @@ def test_import_is_light_and_reads_folder_names_only(home: Home) -> None:
     assert not home.root.exists()
 
 
+def test_loading_many_domains_opens_no_file_of_any(home: Home) -> None:
+    """What 500 domains cost at load is one listing of their folder: counted, not timed."""
+    names = [f"domain{number:03d}" for number in range(200)]
+    for name in names:
+        (home.domains / name).mkdir()
+        (home.domains / name / "slm.config.yaml").write_text("{ not: [yaml")
+    script = (
+        "import os, sys\n"
+        "seen = []\n"
+        "def watch(event, arguments):\n"
+        "    file = event in ('open', 'os.scandir', 'os.listdir') and arguments[0]\n"
+        "    named = isinstance(file, (str, bytes, os.PathLike))\n"
+        "    if named and os.fsdecode(arguments[0]).startswith(os.environ['SLM_DOMAINS']):\n"
+        "        seen.append((event, os.fsdecode(arguments[0])))\n"
+        "sys.addaudithook(watch)\n"
+        "from slm_assets.definitions import defs\n"
+        "partitions = defs.get_repository_def().get_job('retrain').partitions_def.partitions_defs[0].partitions_def\n"
+        "import json; print(json.dumps([partitions.get_partition_keys(), seen]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    found, seen = json.loads(done.stdout)
+    assert found == [*names, "one", "two"]
+    assert [place for event, place in seen if event == "open"] == []
+    assert {place for _, place in seen} == {str(home.domains)}
+    assert len(seen) == 1
+
+
 def test_no_domain_folder_is_an_empty_graph_not_a_crash(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLM_DOMAINS", str(home.domains / "absent"))
     assert len(described(build(Home.from_env()))["assets"]) == len(STAGES)

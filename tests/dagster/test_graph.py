@@ -12,13 +12,13 @@ from fake_stages import opened
 from filelock import FileLock
 
 from slm_assets.assets.checks import DESCRIPTIONS
-from slm_assets.assets.standing import checks_of
 from slm_assets.automation import tags
 from slm_assets.automation.instance import ensure_version_partition
 from slm_assets.automation.partitions import key_of
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan
 from slm_assets.stages.plans import open_domain
+from slm_assets.stages.standing import checks_of
 from slm_assets.stages.table import BY_NAME, STAGES
 
 Calls = list[tuple[str, str, str]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import dagster as dg
@@ -52,6 +53,48 @@ def test_eval_report_shows_numbers_tables_and_pictures(home: Home, stages: list[
     assert dataset["rows"] == dg.MetadataValue.int(9)
     assert dataset["epoch"] == dg.MetadataValue.int(1)
     assert dataset["sources"].value == "| sources | value |\n| --- | --- |\n| gold | 9 |"
+
+
+def test_a_version_is_shown_among_the_others(home: Home, stages: list[tuple[str, str, str]]) -> None:
+    _, registry = open_domain(home, "one")
+    for fraction in (1.0, 0.6):
+        plan = opened(home, "one", fraction)
+        outcomes = {stage.name: make_cell(registry, plan, stage.name, actor="ada") for stage in STAGES}
+    evaluated = of_outcome(registry, plan, outcomes["evaluate"])
+    lines = str(evaluated["history"].value).splitlines()
+    assert lines[0] == "| version | opened | epoch | triage intent | change | n |"
+    assert lines[2].startswith("| v1 |") and lines[2].endswith("| 1 | 0.75 [0.4, 0.9] | – | 90 |")
+    assert lines[3].startswith("| v2 |") and lines[3].endswith("| 1 | 0.65 [0.4, 0.9] | -0.1000 | 90 |")
+    assert {"v1", "v2"} <= set(texts(drawn(str(evaluated["history triage intent"].value))))
+    first = registry.plan("one", 1)
+    assert first is not None
+    again = of_outcome(registry, first, make_cell(registry, first, "evaluate", actor="ada"))
+    assert "| v2 |" not in str(again["history"].value), "a version is shown with those before it"
+
+    deployed = of_outcome(registry, plan, outcomes["deploy"])
+    shown = [line.split(" `")[0].strip() for line in str(deployed["lineage"].value).splitlines()]
+    kinds = ("deployment", "release", "eval", "model", "labels", "dataset", "config", "seed")
+    assert shown == [f"- **{kind}** one v2" for kind in kinds]
+    assert "| v2 | promoted |" in str(deployed["versions"].value)
+    assert str(of_outcome(registry, plan, outcomes["package"])["lineage"].value).startswith("- **release** one v2")
+
+
+def test_what_cannot_be_asked_is_left_out(home: Home, stages: list[tuple[str, str, str]]) -> None:
+    """The incumbent's answers are gone; the cell was made all the same."""
+    plan = opened(home, "one")
+    _, registry = open_domain(home, "one")
+    outcomes = {stage.name: make_cell(registry, plan, stage.name, actor="ada") for stage in STAGES}
+    judged = replace(plan, incumbents={"triage": {"number": 1, "release": "0" * 64}})
+    shown = of_outcome(registry, judged, outcomes["evaluate"])
+    assert "history" in shown and not any(name.startswith("against") for name in shown)
+
+
+def test_a_trend_draws_each_version_with_its_interval() -> None:
+    dots = [pictures.Dot("v1", 0.5, 0.4, 0.6), pictures.Dot("v2", 0.7), pictures.Dot("v<3>", 0.7, 0.7, 0.7)]
+    svg = drawn(pictures.trend("t", dots))
+    assert {"v1", "v2", "v<3>", "0.4", "0.7"} == set(texts(svg))
+    assert len(list(svg.iter(f"{SVG}circle"))) == 3 and len(list(svg.iter(f"{SVG}path"))) == 3
+    assert not list(drawn(pictures.trend("t", [])).iter(f"{SVG}circle"))
 
 
 def test_a_large_confusion_draws_the_most_frequent_and_says_so() -> None:

@@ -71,6 +71,9 @@ def test_killed_in_every_stage_in_turn_the_digests_are_those_of_an_undisturbed_r
         process.wait()
     complete(place)
     assert digests(place) == digests(undisturbed)
+    left = {path.name for path in place.home.rglob("*")} & {"in", "out", "scratch"}
+    assert not left, "the folders of the killed stages are gone"
+    assert not list((place.home / "runs").rglob("*.tmp"))
     registry = Registry(Home.from_env(place.home))
     assert [plan.number for plan in registry.plans("tiny")] == [1]
     assert len(registry.flag_events("tiny")) == 1, "flipped once, however often it was killed"

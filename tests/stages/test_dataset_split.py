@@ -14,6 +14,7 @@ from row_stages import Build, contents, ids, make_domain, manifest, phrases, row
 from slm_assets import canonical
 from slm_assets.errors import BadInputError
 from slm_assets.stages.rows import near_duplicates, splitting
+from slm_assets.stages.rows.corpus import Corpus, Kind, Row
 from slm_assets.stages.rows.texts import texts_of, words_of
 
 SPLITS = ("train", "validation", "eval")
@@ -333,3 +334,52 @@ def test_bands_reach_their_recall(threshold: float) -> None:
     hashes[1, :rows] = hashes[0, :rows]
     keys = list(near_duplicates.band_keys(hashes, np.zeros(2, dtype=np.uint64), rows))
     assert [bool(key[0] == key[1]) for key in keys] == [True, *[False] * (bands - 1)]
+
+
+def test_rounds_of_a_large_bucket_propose_each_pair_once() -> None:
+    """No more than 64 eval units for a train unit, other ones in other bands, and none twice in a band."""
+    targets, searched = 200, np.arange(5)
+    keys = np.zeros(targets + len(searched), dtype=np.uint64)
+    taken = []
+    for band in range(2):
+        buckets = near_duplicates._Buckets(keys, targets, searched, band)
+        done = np.zeros(len(keys), dtype=np.bool_)
+        parts = [buckets.pairs(first, last, done) for first, last in near_duplicates.ROUNDS]
+        pairs = [pair for left, right in parts for pair in zip(left.tolist(), right.tolist(), strict=True)]
+        assert len(set(pairs)) == len(pairs) == 64 * len(searched)
+        assert all(left < targets <= right for left, right in pairs)
+        taken.append({left for left, right in pairs if right == targets})
+        done[targets] = True
+        assert targets not in buckets.pairs(8, 64, done)[1]
+    assert taken[0] != taken[1]
+
+
+def test_skipping_what_is_connected_changes_no_component(tmp_path: Path) -> None:
+    """On texts of one template, where every bucket is large and pairs lie on both sides of the threshold."""
+    draw = random.Random(23)
+    texts = [" ".join(sentence(draw, 14))]
+    for _ in range(150):
+        words = draw.choice(texts).split(" ")
+        words[draw.randrange(len(words))] = f"new{draw.randrange(60)}"
+        texts.append(" ".join(words))
+    corpus = Corpus(tmp_path)
+    for number, text in enumerate(texts):
+        value = {"text": text}
+        corpus.put(Row(str(number), value, (), Kind("seed", (), 0, b""), canonical.dumps(value)))
+    corpus.seal()
+    units = near_duplicates.units_of(corpus, np.ones(len(corpus), dtype=np.bool_), 4)
+    found = near_duplicates.components(corpus, units, 0.8, 1)
+
+    sets = [set(texts[row].split(" ")) for row in units.row.tolist()]
+    hashes = near_duplicates.signatures(corpus, np.arange(len(units)), units.row, 1)
+    wanted, near = list(range(len(sets))), 0
+    for keys in near_duplicates.band_keys(hashes, units.structure, near_duplicates.band_rows(0.8, 0.99)):
+        for a, b in zip(*(side.tolist() for side in near_duplicates._star_edges(keys)), strict=True):
+            if len(sets[a] & sets[b]) >= 0.8 * len(sets[a] | sets[b]):
+                near += 1
+                low, high = sorted((wanted[a], wanted[b]))
+                wanted = [low if one == high else one for one in wanted]
+    assert found.tolist() == wanted
+    assert near > len(sets) > len(set(wanted)) > 3
+    corpus.close()
+    assert not list(tmp_path.iterdir())

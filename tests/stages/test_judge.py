@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +14,7 @@ from slm_assets.domain.policies import PromotionGates
 from slm_assets.models.base import Prediction
 from slm_assets.stages.evaluation.judge import judge
 from slm_assets.stages.evaluation.latency import Timing
+from slm_assets.stages.evaluation.rows import EvalRows
 from slm_assets.stages.evaluation.scoring import Scoreboard
 from slm_assets.stages.rows_io import LabelledRow
 
@@ -73,13 +76,14 @@ def judged(first: dict, second: dict, *, config=None, source="gold", promoted_be
     for own in engines.values():
         own.setdefault("floor", own["incumbent"])
         own.setdefault("majority", own["incumbent"])
-    board = Scoreboard(config, rows, engines)
     context = SimpleNamespace(
         domain=SimpleNamespace(gates=policy or PromotionGates(latency="budget", latency_p95_ms=5), config=config),
         request=SimpleNamespace(params={"look": 1, "first": [] if promoted_before else list(ROLES)}),
     )
     times = {role: np.full(50, 1.0) for role in ROLES}
-    return judge(board, context, Timing(times, times, np.full(50, 2.0), 1.0))
+    with tempfile.TemporaryDirectory() as scratch:
+        board = Scoreboard(config, EvalRows(ROLES, lambda: iter(rows)), engines, Path(scratch))
+        return judge(board, context, Timing(times, times, np.full(50, 2.0), 1.0))
 
 
 def test_two_good_roles_are_promoted_together():
@@ -171,3 +175,53 @@ def test_later_looks_ask_for_more(look):
     from slm_assets.gates.verdicts import confidence_at_look
 
     assert confidence_at_look(0.95, look) == pytest.approx(1 - 0.05 / (look * (look + 1)))
+
+
+@pytest.mark.parametrize("engine_names", [("new", "old"), ("old", "new")])
+def test_rows_read_again_and_again_are_judged_as_rows_in_memory(monkeypatch, engine_names):
+    """Past some rows nothing but columns stays in memory; neither batches nor forgetting change a verdict."""
+
+    def once():
+        return judged(
+            {"challenger": First(0.95, engine_names[0]), "incumbent": First(0.93, "old")},
+            {"challenger": Engine(0.95, reads=True, needs="new"), "incumbent": Engine(0.94, reads=True)},
+        )
+
+    in_memory = once()
+    monkeypatch.setattr("slm_assets.stages.evaluation.rows.KEPT", 10)
+    monkeypatch.setattr("slm_assets.stages.evaluation.rows.BATCH", 7)
+    monkeypatch.setattr("slm_assets.stages.evaluation.answers.REMEMBERED", 5)
+    assert once() == in_memory
+
+
+def test_equal_inputs_are_answered_once_by_one_engine():
+    asked = []
+
+    class Counting(First):
+        def predict(self, value):
+            asked.append(value["n"])
+            return super().predict(value)
+
+    engine = Counting(0.9, "old")
+    judged(
+        {"challenger": First(0.95, "new"), "incumbent": engine, "floor": engine, "majority": engine},
+        {"challenger": Engine(0.95, reads=True), "incumbent": Engine(0.9, reads=True)},
+    )
+    assert sorted(asked) == list(range(N))
+
+
+def test_eval_rows_know_groups_masks_and_a_sample():
+    rows = [
+        LabelledRow(str(n), {"n": n}, f"g{n % 7}", "seed", ("late",) if n > 900 else (),
+                    {"first": {"a": 1, "b~/": 2}} if n % 2 else {}, {"first": "gold" if n % 4 == 1 else "oracle"})
+        for n in range(1000)
+    ]  # fmt: skip
+    found = EvalRows(ROLES, lambda: iter(rows))
+    assert (len(found), found.groups.count, found.fields) == (1000, 7, {"first": ["a", "b~/"], "second": []})
+    assert found.groups.codes.tolist() == [n % 7 for n in range(1000)]
+    assert found.labelled("first").tolist() == [n % 2 == 1 for n in range(1000)]
+    assert found.independent("first").sum() == 250
+    assert found.in_slice("late").sum() == 99
+    assert not found.in_slice("never").any()
+    assert [row.turn["n"] for row in found.sample] == list(range(0, 1000, 4))
+    assert [row for batch in found.batches() for row in batch] == rows

@@ -21,7 +21,8 @@ from slm_assets.gates.types import Verdict
 from slm_assets.gates.verdicts import Level, Place
 from slm_assets.models.chain import Assignment
 from slm_assets.stages.evaluation.latency import Timing
-from slm_assets.stages.evaluation.scoring import EXACT, TURN, VALIDITY, Compared, Mask, Scoreboard
+from slm_assets.stages.evaluation.rows import Mask
+from slm_assets.stages.evaluation.scoring import EXACT, TURN, VALIDITY, Compared, Scoreboard
 from slm_assets.stages.evaluation.subjects import has_oracle
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.table import BY_NAME
@@ -99,7 +100,7 @@ class _Judge:
         now = {role.id: "challenger" if role.id in together else "incumbent" for role in self.board.roles}
         found = [v for role in together for v in self._role(role, now)]
         for role in self.board.roles:
-            upstream = set(self.board.chain.ancestors(role.id)) & set(together)
+            upstream = set(self.board.book.ancestors(role.id)) & set(together)
             if role.id not in together and upstream:
                 found += [v for source in sorted(upstream) for v in self._reader(source, role.id, now)]
         return found
@@ -150,7 +151,8 @@ class _Judge:
         missing = [
             m.id
             for m in self.board.config.eval.metrics
-            if m.path is None and m.id not in BUILT_IN and (m.role or self.board.roles[0].id) == role
+            if (m.kind == "span_f1" or (m.path is None and m.id not in BUILT_IN))
+            and (m.role or self.board.roles[0].id) == role
         ]
         yield from (verdicts.missing(Place("target", role, name)) for name in missing)
         if not targets and not missing:

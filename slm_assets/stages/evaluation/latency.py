@@ -14,8 +14,8 @@ from slm_assets.domain.config import Role
 from slm_assets.domain.turns import role_input
 from slm_assets.models.base import Predictor
 from slm_assets.models.chain import answer_turn
+from slm_assets.stages.rows_io import LabelledRow
 
-SAMPLE = 200
 WARM = 20
 
 
@@ -31,17 +31,12 @@ class Timing:
 
 
 def measure(
-    roles: Sequence[Role],
-    turns: Sequence[Json],
-    labels: Sequence[Mapping[str, Json]],
-    engines: Mapping[str, Mapping[str, Predictor]],
+    roles: Sequence[Role], rows: Sequence[LabelledRow], engines: Mapping[str, Mapping[str, Predictor]]
 ) -> Timing:
-    """Time a spread-out sample of the turns, on reference input per role."""
-    step = max(1, len(turns) // SAMPLE)
-    chosen = range(0, len(turns), step)
+    """Time these turns, on reference input per role, which stand for all."""
     times: dict[str, dict[str, list[float]]] = {"challenger": {}, "incumbent": {}}
     for role in roles:
-        inputs = [role_input(role, turns[i], labels[i]) for i in chosen]
+        inputs = [role_input(role, row.turn, row.labels) for row in rows]
         pair = [(name, engines[role.id][name]) for name in times]
         for name, engine in pair:
             for value in inputs[:WARM]:
@@ -52,13 +47,13 @@ def measure(
                 times[name][role.id].append(_milliseconds(engine, value))
     challengers = {role.id: engines[role.id]["challenger"] for role in roles}
     whole = []
-    for i in chosen:
+    for row in rows:
         started = time.perf_counter()
-        answer_turn(roles, challengers, turns[i])
+        answer_turn(roles, challengers, row.turn)
         whole.append((time.perf_counter() - started) * 1e3)
     started = time.perf_counter()
     for role in roles:
-        challengers[role.id].predict_many([role_input(role, turns[i], labels[i]) for i in chosen])
+        challengers[role.id].predict_many([role_input(role, row.turn, row.labels) for row in rows])
     seconds = time.perf_counter() - started
     arrays = {name: {r: np.array(v) for r, v in own.items()} for name, own in times.items()}
     return Timing(arrays["challenger"], arrays["incumbent"], np.array(whole), len(whole) / max(seconds, 1e-9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,31 @@ from slm_assets.domain.places import enum_paths
 from slm_assets.gates import metrics as scoring
 from slm_assets.gates.intervals import proportion
 from slm_assets.gates.types import MetricValue
-from slm_assets.stages.evaluation.scoring import EXACT, TURN, VALIDITY, Compared, Mask, Scoreboard
+from slm_assets.stages.evaluation.rows import Mask
+from slm_assets.stages.evaluation.scoring import EXACT, TURN, VALIDITY, Compared, Scoreboard
 
 CONFIDENCE = 0.95
 SUBJECTS = ("challenger", "incumbent", "floor", "majority")
 CLASSES = 60
 """A place with more values than this in the labels is no class."""
 
+Columns = dict[str, tuple[list[str], list[str]]]
+"""Pointer → (predicted, true) class of each row."""
 
-def numbers(board: Scoreboard, schemas: dict[str, dict[str, Any]]) -> list[MetricValue]:
-    """Per role end to end and on reference input, per field, per slice, and for the whole turn."""
+
+def numbers(board: Scoreboard, classes: dict[str, Columns]) -> list[MetricValue]:
+    """Per role end to end and on reference input, per field, per slice, and for the whole turn.
+
+    `classes`: role → its class columns.
+    """
     found: list[MetricValue] = []
     for role in board.roles:
         found += _role(board, role.id)
         if role.reads:
             found += _reference(board, role.id)
-        found += _fields(board, role.id, schemas[role.id])
+        found += _fields(board, role.id)
         found += _slices(board, role.id)
-        found += _recalls(board, role.id, schemas[role.id])
+        found += _recalls(role.id, classes[role.id])
     for subject in SUBJECTS:
         mask, right = board.whole_turn(board.all_of(subject))
         found.append(_value(board, right, mask, metric=TURN, subject=subject, mode="end_to_end"))
@@ -47,23 +55,20 @@ def _role(board: Scoreboard, role: str) -> Iterator[MetricValue]:
         yield _value(board, valid, every, role=role, metric=VALIDITY, subject=subject, mode="end_to_end")
 
 
-def _reference(board: Scoreboard, role_id: str) -> Iterator[MetricValue]:
-    role = next(role for role in board.roles if role.id == role_id)
-    mask = board.labelled(role_id)
+def _reference(board: Scoreboard, role: str) -> Iterator[MetricValue]:
+    mask = board.labelled(role)
     for subject in ("challenger", "floor"):
-        for metric in board.compared(role_id):
+        for metric in board.compared(role):
             right = board.reference(role, subject, metric)
-            yield _value(board, right, mask, role=role_id, metric=metric.id, subject=subject, mode="reference")
+            yield _value(board, right, mask, role=role, metric=metric.id, subject=subject, mode="reference")
 
 
-def _fields(board: Scoreboard, role: str, schema: dict[str, Any]) -> Iterator[MetricValue]:
+def _fields(board: Scoreboard, role: str) -> Iterator[MetricValue]:
     """The top-level fields of the output, by the challenger."""
     mask = board.labelled(role)
-    names = sorted({name for row in board.rows for name in _keys(row.labels.get(role))})
-    for name in names:
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-        right = board.correct(role, board.all_of("challenger"), Compared(f"field:{pointer}", pointer))
-        yield _value(board, right, mask, role=role, metric=f"field:{pointer}", mode="end_to_end")
+    for field in board.fields(role):
+        right = board.correct(role, board.all_of("challenger"), field)
+        yield _value(board, right, mask, role=role, metric=field.id, mode="end_to_end")
 
 
 def _slices(board: Scoreboard, role: str) -> Iterator[MetricValue]:
@@ -79,37 +84,37 @@ def _slices(board: Scoreboard, role: str) -> Iterator[MetricValue]:
                 )  # fmt: skip
 
 
-def _recalls(board: Scoreboard, role: str, schema: dict[str, Any]) -> Iterator[MetricValue]:
-    for pointer, (predicted, true) in class_columns(board, role, schema).items():
+def _recalls(role: str, columns: Columns) -> Iterator[MetricValue]:
+    for pointer, (predicted, true) in columns.items():
         for line in scoring.recall_per_class(predicted, true, CONFIDENCE):
             yield MetricValue(
-                role=role, metric=f"recall:{pointer}={line['class']}"[:128], mode="end_to_end",
+                role=role, metric=f"recall:{pointer}={line['class']}", mode="end_to_end",
                 value=line["recall"], low=line["low"], high=line["high"], n=line["n"],
             )  # fmt: skip
 
 
-def class_columns(board: Scoreboard, role: str, schema: dict[str, Any]) -> dict[str, tuple[list[str], list[str]]]:
-    """The role's closed vocabularies outside of arrays of many: pointer → (predicted, true) classes."""
-    mask = board.labelled(role)
-    labels = [row.labels[role] for row, there in zip(board.rows, mask, strict=True) if there]
-    answers = board.answers(role, board.all_of("challenger"))
-    outputs = [p.output for p, there in zip(answers, mask, strict=True) if there]
-    columns: dict[str, tuple[list[str], list[str]]] = {}
-    for pointer, values in enum_paths(schema).items():
-        place = pointer.replace("/*", "/0")
-        if len(values) < 2:
-            continue
-        true = scoring.class_names(labels, place, "(none)")
-        if 1 < len(set(true)) <= CLASSES:
-            columns[place] = (scoring.class_names(outputs, place, "(none)"), true)
-    return columns
+def class_columns(board: Scoreboard, role: str, schema: dict[str, Any]) -> Columns:
+    """The role's closed vocabularies outside of arrays of many."""
+    places = [pointer.replace("/*", "/0") for pointer, values in enum_paths(schema).items() if len(values) > 1]
+    columns: Columns = {place: ([], []) for place in places}
+    names: dict[str, str] = {}
+    outputs = iter(board.answers(role, board.all_of("challenger")))
+    for rows in board.rows.batches():
+        answered = list(islice(outputs, len(rows)))
+        there = [i for i, row in enumerate(rows) if role in row.labels]
+        for place, (predicted, true) in columns.items():
+            for column, values in ((predicted, answered), (true, [row.labels.get(role) for row in rows])):
+                found = scoring.class_names([values[i] for i in there], place, "(none)")
+                # One string a class, not one a row.
+                column += [names.setdefault(name, name) for name in found]
+    return {place: pair for place, pair in columns.items() if 1 < len(set(pair[1])) <= CLASSES}
 
 
 def calibration(board: Scoreboard, role: str) -> dict[str, Any]:
     """The challenger's confidence against its exact frames, and its accuracy at coverage."""
     mask = board.labelled(role)
     everyone = board.all_of("challenger")
-    sure = np.array([p.confidence for p in board.answers(role, everyone)])[mask]
+    sure = board.answers(role, everyone).confidence[mask]
     right = board.correct(role, everyone, Compared(EXACT, ""))[mask]
     table: dict[str, Any] = scoring.calibration(np.round(sure, 6), right)
     return {**table, "coverage": scoring.accuracy_at_coverage(np.round(sure, 6), right)}
@@ -121,7 +126,3 @@ def _value(board: Scoreboard, right: Mask, mask: Mask, **names: Any) -> MetricVa
         return MetricValue(value=None, n=0, **names)
     found = proportion(own, board.groups_of(mask), CONFIDENCE)
     return MetricValue(value=found.value, low=found.low, high=found.high, n=found.n, **names)
-
-
-def _keys(label: Any) -> list[str]:
-    return list(label) if isinstance(label, dict) else []

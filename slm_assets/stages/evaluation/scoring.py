@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from slm_assets import canonical
 from slm_assets.canonical import Json
-from slm_assets.domain.config import DomainConfig, Role
-from slm_assets.gates import metrics as scoring
-from slm_assets.gates.clusters import Groups, group_rows, select
-from slm_assets.models.base import Prediction
-from slm_assets.models.chain import Assignment, Chain
+from slm_assets.domain.config import DomainConfig
+from slm_assets.gates.clusters import Groups, select
+from slm_assets.models.chain import Assignment
+from slm_assets.stages.evaluation.answers import AnswerBook, Answers, Place, Tell
+from slm_assets.stages.evaluation.rows import EvalRows, Mask
 from slm_assets.stages.evaluation.subjects import Engines
 from slm_assets.stages.plans import primary_metric
-from slm_assets.stages.rows_io import LabelledRow
 
-Mask = NDArray[np.bool_]
 EXACT, VALIDITY, TURN = "exact", "output_validity", "turn_exact"
 
 
@@ -32,76 +32,94 @@ class Compared:
     target: float | None = None
     margin: float | None = None
 
+    @property
+    def place(self) -> Place:
+        """Where it compares."""
+        return self.pointer, canonical.text(self.absent)
+
+
+def compared_metrics(config: DomainConfig, role: str) -> list[Compared]:
+    """A role's metrics from the config; always the exact frame too."""
+    first = config.roles[0].id
+    own = [
+        Compared(m.id, m.path, m.absent, m.target, m.margin)
+        for m in config.eval.metrics
+        if m.path is not None and m.kind == "match" and (m.role or first) == role
+    ]
+    exact = [m for m in config.eval.metrics if m.id == EXACT and (m.role or first) == role]
+    target = exact[0].target if exact else None
+    return [*own, Compared(EXACT, "", None, target)]
+
 
 class Scoreboard:
-    """The eval rows, the engines, and every score asked for."""
+    """The eval rows, the engines, and every score asked for. `scratch`: a folder for what they answer."""
 
-    def __init__(self, config: DomainConfig, rows: Sequence[LabelledRow], engines: Engines) -> None:
+    def __init__(
+        self, config: DomainConfig, rows: EvalRows, engines: Engines, scratch: Path, tell: Tell = lambda _note: None
+    ) -> None:
         self.config = config
         self.roles = list(config.roles)
         self.rows = rows
         self.engines = engines
-        self.chain = Chain(self.roles, [row.turn for row in rows], engines)
-        self.groups = group_rows([row.group for row in rows], len(rows))
-        self._scores: dict[tuple[object, ...], Mask] = {}
+        places = {role.id: self._places(role.id) for role in self.roles}
+        self.book = AnswerBook(self.roles, rows, engines, places, scratch, tell)
+        self.groups = rows.groups
+        self._groups: dict[bytes, Groups] = {}
 
     def all_of(self, subject: str) -> Assignment:
         """Every role answered by the same subject."""
         return {role.id: subject for role in self.roles}
 
-    def answers(self, role: str, assignment: Assignment) -> list[Prediction]:
-        """The role's predictions on all rows, end to end."""
-        return self.chain.answers(role, assignment)
+    def answers(self, role: str, assignment: Assignment) -> Answers:
+        """The role's answers on all rows, end to end."""
+        return self.book.end_to_end(role, assignment)
 
     def labelled(self, role: str) -> Mask:
         """Rows that have a label for the role."""
-        return np.array([role in row.labels for row in self.rows], dtype=np.bool_)
+        return self.rows.labelled(role)
 
     def independent(self, role: str) -> Mask:
         """Rows whose label is not the oracle's own."""
-        return np.array([row.sources.get(role, "oracle") != "oracle" for row in self.rows], dtype=np.bool_)
+        return self.rows.independent(role)
 
     def in_slice(self, name: str) -> Mask:
         """Rows of a slice."""
-        return np.array([name in row.slices for row in self.rows], dtype=np.bool_)
+        return self.rows.in_slice(name)
 
     def groups_of(self, mask: Mask) -> Groups:
         """The content groups of some rows."""
-        return select(self.groups, mask)
+        if mask.all():
+            return self.groups
+        key = hashlib.blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()
+        if key not in self._groups:
+            self._groups[key] = select(self.groups, mask)
+        return self._groups[key]
 
     def compared(self, role: str) -> list[Compared]:
         """The role's metrics from the config; always the exact frame too."""
-        first = self.roles[0].id
-        own = [
-            Compared(m.id, m.path, m.absent, m.target, m.margin)
-            for m in self.config.eval.metrics
-            if m.path is not None and (m.role or first) == role
-        ]
-        exact = [m for m in self.config.eval.metrics if m.id == EXACT and (m.role or first) == role]
-        target = exact[0].target if exact else None
-        return [*own, Compared(EXACT, "", None, target)]
+        return compared_metrics(self.config, role)
 
     def primary(self, role: str) -> Compared:
         """The metric on which the challenger must not be worse."""
         wanted = primary_metric(self.config, role)
         return next(m for m in self.compared(role) if m.id == wanted)
 
+    def fields(self, role: str) -> list[Compared]:
+        """The top-level fields of the role's labels, as metrics."""
+        names = (name.replace("~", "~0").replace("/", "~1") for name in self.rows.fields[role])
+        return [Compared(f"field:/{name}", f"/{name}") for name in names]
+
     def correct(self, role: str, assignment: Assignment, metric: Compared) -> Mask:
         """Whether each row is right by the metric, under the assignment; rows without a label are False."""
-        key = (role, metric.id, metric.pointer, *((n, assignment[n]) for n in self.chain.ancestors(role)))
-        if key not in self._scores:
-            predictions = self.answers(role, assignment)
-            self._scores[key] = self._score(role, [p.output for p in predictions], metric)
-        return self._scores[key]
+        return self.answers(role, assignment).right[metric.place]
 
-    def reference(self, role: Role, subject: str, metric: Compared) -> Mask:
+    def reference(self, role: str, subject: str, metric: Compared) -> Mask:
         """As `correct`, on reference input: the earlier roles' labels instead of their answers."""
-        answers = self.chain.reference_answers(role.id, subject, [row.labels for row in self.rows])
-        return self._score(role.id, [answer.output for answer in answers], metric)
+        return self.book.on_reference(role, subject).right[metric.place]
 
     def valid(self, role: str, assignment: Assignment) -> Mask:
         """Whether each answer met the contract before any repair."""
-        return np.array([p.valid for p in self.answers(role, assignment)], dtype=np.bool_)
+        return self.answers(role, assignment).valid
 
     def whole_turn(self, assignment: Assignment) -> tuple[Mask, Mask]:
         """(rows with a label for every role, rows on which every role is exactly right)."""
@@ -110,12 +128,12 @@ class Scoreboard:
         right = np.logical_and.reduce([self.correct(r.id, assignment, exact) for r in self.roles])
         return labelled, right & labelled
 
-    def _score(self, role: str, outputs: Sequence[Json], metric: Compared) -> Mask:
-        labels = [row.labels.get(role) for row in self.rows]
-        return scoring.score(outputs, labels, metric.pointer, metric.absent) & self.labelled(role)
+    def _places(self, role: str) -> list[Place]:
+        return sorted({metric.place for metric in [*self.compared(role), *self.fields(role)]})
 
 
-def outputs_by_row(board: Scoreboard, subject: str) -> list[Mapping[str, Json]]:
+def outputs_by_row(board: Scoreboard, subject: str) -> Iterator[Mapping[str, Json]]:
     """What the subject answered end to end: role → output, per row."""
-    columns = {role.id: board.answers(role.id, board.all_of(subject)) for role in board.roles}
-    return [{role: own[i].output for role, own in columns.items()} for i in range(len(board.rows))]
+    columns = {role.id: iter(board.answers(role.id, board.all_of(subject))) for role in board.roles}
+    for _ in range(len(board.rows)):
+        yield {role: next(outputs) for role, outputs in columns.items()}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from slm_assets import canonical
 from slm_assets.domain.config import Role
 from slm_assets.domain.loading import Domain
 from slm_assets.models import ladder
 from slm_assets.models.base import Predictor
 from slm_assets.models.oracle import MajorityBaseline, load_oracle
 from slm_assets.stages.bundle import Bundle, open_bundle
-from slm_assets.stages.rows_io import labelled_rows
 from slm_assets.stages.runtime import StageContext
 
 Engines = dict[str, dict[str, Predictor]]
@@ -52,8 +53,9 @@ def _served(bundles: dict[Path, Bundle], folder: Path) -> Bundle:
 
 
 def _majorities(ctx: StageContext, roles: Sequence[Role]) -> dict[str, MajorityBaseline]:
-    outputs: dict[str, list[object]] = {role.id: [] for role in roles}
-    for row in labelled_rows(ctx.inputs["dataset"], ctx.inputs["labels"], "train"):
-        for role, output in row.labels.items():
-            outputs[role].append(output)
-    return {role: MajorityBaseline.fit(own) for role, own in outputs.items()}
+    """The most frequent train output of each role, from the labels alone."""
+    counts: dict[str, Counter[bytes]] = {role.id: Counter() for role in roles}
+    for row in canonical.read_jsonl(ctx.inputs["labels"] / "train.jsonl"):
+        for role, label in row["labels"].items():
+            counts[role][canonical.dumps(label["output"])] += 1
+    return {role: MajorityBaseline.of_counts(own) for role, own in counts.items()}

@@ -23,17 +23,24 @@ Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 
+class Kind(NamedTuple):
+    """What many rows share: `facts` that the manifest counts them under, the hash of their labels, and
+    `tail`, the end of their line in a split file."""
+
+    source: str
+    facts: tuple[str, ...]
+    label_hash: int
+    tail: bytes
+
+
 class Row(NamedTuple):
-    """One good row on its way into the corpus; `facts` are what the manifest counts it under."""
+    """One good row on its way into the corpus. `data` is its input in canonical form."""
 
     id: str
-    parts: Parts
-    source: str
-    slices: tuple[str, ...]
-    facts: tuple[str, ...]
-    input_bytes: bytes
-    label_bytes: bytes
-    label_hash: int
+    input: Json
+    keys: tuple[int, ...]
+    kind: Kind
+    data: bytes
     group: str = ""
 
 
@@ -46,13 +53,13 @@ class Spool:
         self._read: bytes | mmap.mmap = b""
         self.size = 0
 
-    def add(self, data: bytes) -> tuple[int, int]:
-        """Append; returns start and end."""
+    def add(self, data: bytes) -> int:
+        """Append; returns where it starts."""
         assert self._write is not None
         start = self.size
         self._write.write(data)
-        self.size += len(data)
-        return start, self.size
+        self.size = start + len(data)
+        return start
 
     def seal(self) -> None:
         """Stop writing, start reading."""
@@ -64,9 +71,10 @@ class Spool:
             with self._path.open("rb") as handle:
                 self._read = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def get(self, start: int, end: int) -> bytes:
-        """The bytes between two offsets."""
-        return bytes(self._read[start:end])
+    def gather(self, starts: list[int], sizes: list[int]) -> Iterator[bytes]:
+        """The byte strings at these offsets."""
+        data = self._read
+        return (data[start : start + size] for start, size in zip(starts, sizes, strict=True))
 
     def close(self) -> None:
         """Release the file and remove it."""
@@ -83,9 +91,9 @@ RECORD = np.dtype(
         ("structure", "<u8"),
         ("unit", "<u8"),
         ("row_start", "<u8"),
-        ("row_end", "<u8"),
         ("text_start", "<u8"),
-        ("text_end", "<u8"),
+        ("row_size", "<u4"),
+        ("text_size", "<u4"),
         ("words", "<u4"),
         ("chars", "<u4"),
         ("facts", "<u4"),
@@ -94,7 +102,7 @@ RECORD = np.dtype(
 )
 """What is held of one row. Hashes are 64 bits of blake2b; `labels` is 0 where a row has none."""
 
-_PACK = struct.Struct("<8Q4I")
+_PACK = struct.Struct("<6Q6I")
 _INPUT, _LABELS, _SOURCE = 0, 1, 11
 
 
@@ -122,19 +130,22 @@ class Corpus:
 
     def put(self, row: Row) -> int:
         """Add a row, or replace the one with its id; returns its index."""
-        texts = texts_of(row.parts.input)
-        facts = self.facts
+        text, structure, unit, words, chars = texts_of(row.input)
+        kind = row.kind
+        line = b'"id":%b,"input":%b%b' % (canonical.dumps(row.id), row.data, kind.tail)
         record = _PACK.pack(
-            hash64(row.input_bytes),
-            row.label_hash,
-            texts.structure,
-            texts.unit,
-            *self.rows.add(_tail(row)),
-            *self.texts.add(texts.text),
-            texts.words,
-            texts.chars,
-            facts.setdefault(row.facts, len(facts)),
-            self._source(row.source),
+            hash64(row.data),
+            kind.label_hash,
+            structure,
+            unit,
+            self.rows.add(line),
+            self.texts.add(text),
+            len(line),
+            len(text),
+            words,
+            chars,
+            self.facts.setdefault(kind.facts, len(self.facts)),
+            self._source(kind.source),
         )
         index = self.ids.setdefault(row.id, len(self.ids))
         start = index * _PACK.size
@@ -142,7 +153,7 @@ class Corpus:
             self.records += record
         else:
             self.records[start : start + _PACK.size] = record
-        for key in row.parts.keys:
+        for key in row.keys:
             self.key_row.append(index)
             self.key_hash.append(key)
         if row.group:
@@ -151,11 +162,11 @@ class Corpus:
 
     def same_input(self, index: int, row: Row) -> bool:
         """Whether a row of the corpus has this one's input."""
-        return self._record(index)[_INPUT] == hash64(row.input_bytes)
+        return self._record(index)[_INPUT] == hash64(row.data)
 
     def same(self, index: int, row: Row) -> bool:
         """Whether a row of the corpus has this one's input and labels."""
-        return self.same_input(index, row) and self._record(index)[_LABELS] == row.label_hash
+        return self.same_input(index, row) and self._record(index)[_LABELS] == row.kind.label_hash
 
     def source_of(self, index: int) -> str:
         """The source of a row."""
@@ -174,9 +185,9 @@ class Corpus:
         """All rows are in: from now on they are read."""
         self.rows.seal()
         self.texts.seal()
+        # Views: a copy of each column would hold everything twice.
         table = np.frombuffer(self.records, dtype=RECORD)
-        self.columns = {name: np.ascontiguousarray(table[name]) for name in RECORD.names or ()}
-        self.records = bytearray()
+        self.columns = {name: table[name] for name in RECORD.names or ()}
 
     def close(self) -> None:
         """Remove what lies in the scratch folder."""
@@ -196,26 +207,24 @@ class Corpus:
         rows = np.frombuffer(self.key_row, dtype=np.uint64).astype(np.int64)
         return rows, np.frombuffer(self.key_hash, dtype=np.uint64)
 
-    def text(self, row: int) -> bytes:
-        """The words of a row, joined by spaces, in UTF-8."""
-        return self.texts.get(int(self.columns["text_start"][row]), int(self.columns["text_end"][row]))
-
     def texts_at(self, rows: Ints) -> tuple[bytes, Ints]:
-        """The texts of some rows, joined, and their offsets, shape (rows + 1,)."""
-        starts, ends = self.columns["text_start"][rows], self.columns["text_end"][rows]
+        """The words of some rows, joined by spaces, in UTF-8: all in one, and their offsets, shape (rows + 1,)."""
+        sizes = self.columns["text_size"][rows]
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(ends - starts, out=offsets[1:])
-        return b"".join(map(self.texts.get, starts.tolist(), ends.tolist())), offsets
+        np.cumsum(sizes, out=offsets[1:])
+        return b"".join(self.texts.gather(self.columns["text_start"][rows].tolist(), sizes.tolist())), offsets
 
-    def lines(self, rows: list[int], groups: Hashes) -> Iterator[bytes]:
-        """The canonical JSON of some rows in a split file; `groups` has the shape (all rows,)."""
-        starts, ends = self.columns["row_start"][rows].tolist(), self.columns["row_end"][rows].tolist()
-        for start, end, group in zip(starts, ends, groups[rows].tolist(), strict=True):
-            yield b'{"group":"%016x",%s' % (group, self.rows.get(start, end))
+    def lines(self, rows: Ints, groups: Hashes) -> Iterator[bytes]:
+        """The lines of some rows in a split file; `groups` has the shape (all rows,)."""
+        for part in batches(rows, 10_000):
+            found = self.rows.gather(self.columns["row_start"][part].tolist(), self.columns["row_size"][part].tolist())
+            for line, group in zip(found, groups[part].tolist(), strict=True):
+                yield b'{"group":"%016x",%b' % (group, line)
 
-    def by_id(self) -> list[tuple[str, int]]:
-        """All ids in order, with their rows."""
-        return sorted(self.ids.items())
+    def by_id(self) -> Ints:
+        """All rows in the order of their ids."""
+        ids = self.ids
+        return np.fromiter((ids[name] for name in sorted(ids)), dtype=np.int64, count=len(ids))
 
     def _source(self, name: str) -> int:
         if name not in self.sources:
@@ -223,16 +232,10 @@ class Corpus:
         return self.sources.index(name)
 
 
-def _tail(row: Row) -> bytes:
-    """The row's canonical JSON after its group, which sorts first and is known last."""
-    return b'"id":%s,"input":%s,"label_source":"%s","labels":%s,"slices":%s,"source":"%s"}' % (
-        canonical.dumps(row.id),
-        row.input_bytes,
-        row.parts.label_source.encode(),
-        row.label_bytes,
-        canonical.dumps(list(row.slices)),
-        row.source.encode(),
-    )
+def tail_of(label_source: str, labels: bytes, slices: Sequence[str], source: str) -> bytes:
+    """The end of a row's canonical JSON: what follows its input. Its group sorts first and is known last."""
+    parts = (label_source.encode(), labels, canonical.dumps(list(slices)), source.encode())
+    return b',"label_source":"%b","labels":%b,"slices":%b,"source":"%b"}' % parts
 
 
 def content_id(parts: Parts) -> str:
@@ -241,8 +244,7 @@ def content_id(parts: Parts) -> str:
     return canonical.digest(body)[:24]
 
 
-def batches(items: Sequence[int] | Ints, size: int) -> Iterator[Ints]:
+def batches(items: Ints, size: int) -> Iterator[Ints]:
     """Cut into pieces of at most `size`."""
-    values = np.asarray(items, dtype=np.int64)
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -12,6 +12,9 @@ from slm_assets.domain.config import RowFields
 
 Steps = tuple[str, ...]
 MAX_ID = 200
+_ABSENT: Any = object()
+"""Stands where a pointer leads nowhere: null is a value."""
+
 _blake2b = hashlib.blake2b
 SOURCES_OF_LABELS = ("gold", "reviewed")
 
@@ -79,10 +82,14 @@ class _Place:
             return [row[self._key]] if self._key in row else []
         return values_at(row, self._path)
 
-    def get(self, row: dict[str, Json]) -> list[Json]:
-        """What is there, as a list of one (`*`: of one list); empty when nothing is."""
-        found = self.all(row)
-        return [found] if self._many and found else found
+    def get(self, row: dict[str, Json]) -> Json:
+        """What is there (`*`: a list of it), or _ABSENT."""
+        if self._key is not None:
+            return row.get(self._key, _ABSENT)
+        found = values_at(row, self._path)
+        if not found:
+            return _ABSENT
+        return found if self._many else found[0]
 
 
 class RowShape:
@@ -100,23 +107,23 @@ class RowShape:
         if not isinstance(row, dict):
             raise RowError(f"found {_kind(row)}, expected an object", "$")
         found = _build(row, self._input)
-        if not found:
+        if found is _ABSENT:
             raise RowError("no input", _names(self._input))
         labels = _build(row, self._labels)
         given: dict[str, Json] = {}
-        if labels:
-            if not isinstance(labels[0], dict):
-                raise RowError(f"found {_kind(labels[0])}, expected role: output", _names(self._labels))
-            given = {role: label for role, label in labels[0].items() if label is not None}
-        return Parts(self._row_id(row), found[0], given, self._label_source(row, given), self._groups(row))
+        if labels is not _ABSENT:
+            if not isinstance(labels, dict):
+                raise RowError(f"found {_kind(labels)}, expected role: output", _names(self._labels))
+            given = {role: label for role, label in labels.items() if label is not None}
+        return Parts(self._row_id(row), found, given, self._label_source(row, given), self._groups(row))
 
     def _row_id(self, row: Json) -> str | None:
-        found = self._id.get(row) if self._id else []
-        if not found or found[0] is None:
+        found = self._id.get(row) if self._id else None
+        if found is None or found is _ABSENT:
             return None
-        if isinstance(found[0], bool) or not isinstance(found[0], str | int):
-            raise RowError(f"id is {_kind(found[0])}, expected a string or an integer", _names(self._id))
-        name = str(found[0])
+        if isinstance(found, bool) or not isinstance(found, str | int):
+            raise RowError(f"id is {_kind(found)}, expected a string or an integer", _names(self._id))
+        name = str(found)
         if not 0 < len(name) <= MAX_ID:
             raise RowError(f"id has {len(name)} characters, expected 1 to {MAX_ID}", _names(self._id))
         return name
@@ -124,13 +131,13 @@ class RowShape:
     def _label_source(self, row: Json, labels: dict[str, Json]) -> str:
         if not labels:
             return ""
-        found = self._source.get(row) if self._source else []
-        if not found or found[0] is None:
+        found = self._source.get(row) if self._source else None
+        if found is None or found is _ABSENT:
             return "gold"
-        if found[0] not in SOURCES_OF_LABELS:
-            shown = canonical.text(found[0])[:60]
+        if found not in SOURCES_OF_LABELS:
+            shown = canonical.text(found)[:60]
             raise RowError(f"label source is {shown}, expected gold or reviewed", _names(self._source))
-        return str(found[0])
+        return str(found)
 
     def _groups(self, row: Json) -> tuple[int, ...]:
         found = []
@@ -164,20 +171,21 @@ def _inner(template: Any) -> Any:
     return template
 
 
-def _build(row: Json, template: Any) -> list[Json]:
-    """The template filled from a row, as a list of one; empty when none of its pointers is there."""
+def _build(row: Json, template: Any) -> Json:
+    """The template filled from a row, or _ABSENT when none of its pointers is there."""
     if isinstance(template, _Place):
         return template.get(row)
     if isinstance(template, dict):
         parts = {key: _build(row, value) for key, value in template.items()}
-        filled = {key: part[0] for key, part in parts.items() if part}
-        pointed = any(part for key, part in parts.items() if _has_place(template[key]))
-        return [filled] if pointed or not _has_place(template) else []
+        filled = {key: part for key, part in parts.items() if part is not _ABSENT}
+        pointed = any(_has_place(template[key]) for key in filled)
+        return filled if pointed or not _has_place(template) else _ABSENT
     if isinstance(template, list):
-        items = [_build(row, value) for value in template]
-        pointed = any(item for item, value in zip(items, template, strict=True) if _has_place(value))
-        return [[item[0] for item in items if item]] if pointed or not _has_place(template) else []
-    return [template]
+        parts_of = [(_build(row, value), value) for value in template]
+        items = [item for item, _ in parts_of if item is not _ABSENT]
+        pointed = any(item is not _ABSENT and _has_place(value) for item, value in parts_of)
+        return items if pointed or not _has_place(template) else _ABSENT
+    return template
 
 
 def _has_place(template: Any) -> bool:

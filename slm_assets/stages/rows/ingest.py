@@ -17,7 +17,7 @@ from slm_assets.canonical import Json
 from slm_assets.domain.config import Vocabulary
 from slm_assets.domain.contracts import Validator, enum_paths
 from slm_assets.errors import BadInputError
-from slm_assets.stages.rows.corpus import Corpus, Row, content_id
+from slm_assets.stages.rows.corpus import Corpus, Kind, Row, content_id, tail_of
 from slm_assets.stages.rows.fields import Parts, RowError, RowShape, hash64, steps, values_at
 from slm_assets.stages.rows.reading import Line, SourceFile, quarantined, read_rows, source_files
 
@@ -48,8 +48,8 @@ class _Labels:
     facts: tuple[str, ...]
     values: frozenset[str]
     error: str
-    rows: dict[tuple[str, str, tuple[str, ...]], tuple[str, ...]]
-    """Facts of whole rows with this label, by source, label source and slices."""
+    kinds: dict[tuple[str, str, tuple[str, ...]], Kind]
+    """The kinds of rows with this label, by source, label source and slices."""
 
 
 class Contracts:
@@ -218,8 +218,8 @@ class Reader:
             self.contracts.check_input(parts.input)
         except RowError as error:
             return str(error)
-        unknown = [role for role in parts.labels if role not in self.contracts.outputs]
-        if unknown:
+        if not parts.labels.keys() <= self.contracts.outputs.keys():
+            unknown = [role for role in parts.labels if role not in self.contracts.outputs]
             self.tally.unknown_roles.update(unknown)
             labels = {role: label for role, label in parts.labels.items() if role not in unknown}
             parts = Parts(parts.id, parts.input, labels, parts.label_source if labels else "", parts.keys)
@@ -242,7 +242,7 @@ class Reader:
                 return f"id {row.id} is in the frozen eval set with another input: give the changed row a new id"
             self.tally.relabelled += not same
             corpus.put(row._replace(group=corpus.frozen[index]))
-        elif self.fixed and (corpus.source_of(index) != row.source or (same and not given_id)):
+        elif self.fixed and (corpus.source_of(index) != row.kind.source or (same and not given_id)):
             corpus.put(row._replace(id=self._free_id(row.id)))
         elif same:
             self.tally.repeated += 1
@@ -261,15 +261,15 @@ class Reader:
         if self.contracts.slices:
             row = {"id": name, "input": parts.input, "labels": parts.labels, "source": source}
             slices = self.contracts.slices_of(row)
-        kind = (source, parts.label_source, slices)
-        facts = checked.rows.get(kind)
-        if facts is None:
+        key = (source, parts.label_source, slices)
+        kind = checked.kinds.get(key)
+        if kind is None:
             label_source = [f"label_source\0{parts.label_source}"] if parts.label_source else []
             in_slices = [f"slice\0{part}" for part in slices]
             facts = (f"source\0{source}", *label_source, *in_slices, *checked.facts)
-            checked.rows[kind] = facts
-        data = canonical.dumps(parts.input)
-        return Row(name, parts, source, slices, facts, data, checked.data, checked.hash, group)
+            kind = Kind(source, facts, checked.hash, tail_of(parts.label_source, checked.data, slices, source))
+            checked.kinds[key] = kind
+        return Row(name, parts.input, parts.keys, kind, canonical.dumps(parts.input), group)
 
     def _refuse(self, bad: Any, file: SourceFile, line: Line, reason: str) -> None:
         kind = reason.partition(":")[0][:80]

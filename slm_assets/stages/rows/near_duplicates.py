@@ -8,7 +8,9 @@ A *unit* is one distinct pair of structure and text.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +22,9 @@ BATCH = 100_000
 CACHED = 8_192
 """Units whose signatures fit a processor's cache."""
 
-MAX_PER_BUCKET = 64
-"""Eval units that one train unit is compared with per bucket: keeps skewed buckets linear."""
+ROUNDS = ((0, 1), (1, 8), (8, 64))
+"""Which eval units of a bucket one train unit is compared with, until one is near: at most 64 keep skewed
+buckets linear, and in those the first is mostly enough."""
 
 Signatures = npt.NDArray[np.uint32]
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -86,89 +89,104 @@ def band_rows(threshold: float, recall: float) -> int:
     return 1
 
 
-def band_keys(hashes: Signatures, structure: Hashes, rows: int) -> npt.NDArray[np.uint64]:
-    """A key per band and unit, shape (bands, units); equal keys in a band mean equal structure and equal
+def band_keys(hashes: Signatures, structure: Hashes, rows: int) -> Iterator[Hashes]:
+    """A key per unit, band by band, shape (units,); equal keys in a band mean equal structure and equal
     hashes in it."""
-    bands = NUM_HASHES // rows
-    keys = np.empty((bands, len(hashes)), dtype=np.uint64)
-    for start in range(0, len(hashes), CACHED):
-        part = slice(start, start + CACHED)
-        block = hashes[part]
-        for band in range(bands):
+    for band in range(NUM_HASHES // rows):
+        keys = np.empty(len(hashes), dtype=np.uint64)
+        for start in range(0, len(hashes), CACHED):
+            part = slice(start, start + CACHED)
             key = structure[part] ^ np.uint64(band)
             for column in range(band * rows, (band + 1) * rows):
-                key = (key ^ block[:, column]) * _MULTIPLIER
+                key = (key ^ hashes[part, column]) * _MULTIPLIER
                 key ^= key >> _SHIFT
-            keys[band, part] = key
-    return keys
+            keys[part] = key
+        yield keys
 
 
 class Similarity:
-    """Exact comparison of units by their word sets, behind a filter on the signatures."""
+    """Decides about pairs of units: a filter on their signatures, then their word sets, each pair once.
 
-    def __init__(self, corpus: Corpus, units: Units, threshold: float) -> None:
+    `members` are the units that the signatures stand for; pairs are given as positions among them.
+    """
+
+    def __init__(self, corpus: Corpus, units: Units, members: Ints, hashes: Signatures, threshold: float) -> None:
         self._corpus = corpus
-        self._units = units
+        self._rows = units.row[members]
+        self._hashes = hashes
         self._threshold = threshold
         # Four standard deviations of 64 trials: a pair at the threshold is not filtered away.
         slack = 4 * np.sqrt(max(threshold * (1 - threshold), 0.04) / NUM_HASHES)
         self._agreement = int(np.floor((threshold - slack) * NUM_HASHES))
-        self._words: dict[int, frozenset[bytes]] = {}
+        self._refused = np.empty(0, dtype=np.int64)
 
-    def likely(self, hashes: Signatures, left: Ints, right: Ints) -> Mask:
-        """Which pairs of signature rows agree often enough to be compared."""
+    def near(self, left: Ints, right: Ints) -> tuple[Ints, Ints]:
+        """Those of the pairs that are near-duplicates."""
+        likely = self._likely(left, right)
+        left, right = left[likely], right[likely]
+        pairs = left * len(self._rows) + right
+        fresh = ~np.isin(pairs, self._refused)
+        left, right, pairs = left[fresh], right[fresh], pairs[fresh]
+        found = np.zeros(len(left), dtype=np.bool_)
+        for part in batches(np.arange(len(left)), CACHED):
+            found[part] = self._compare(left[part], right[part])
+        self._refused = np.union1d(self._refused, pairs[~found])
+        return left[found], right[found]
+
+    def _likely(self, left: Ints, right: Ints) -> Mask:
         passed = np.empty(len(left), dtype=np.bool_)
-        for part in batches(np.arange(len(left)), BATCH):
-            agree = hashes[left[part]] == hashes[right[part]]
+        for part in batches(np.arange(len(left)), CACHED):
+            agree = self._hashes[left[part]] == self._hashes[right[part]]
             passed[part] = np.count_nonzero(agree, axis=1) >= self._agreement
         return passed
 
-    def near(self, left: int, right: int) -> bool:
-        """Whether two units are near-duplicates."""
-        first, second = self.words(left), self.words(right)
-        smaller, larger = sorted((len(first), len(second)))
-        if smaller < self._threshold * larger:
-            return False
-        shared = len(first & second)
-        return shared >= self._threshold * (smaller + larger - shared)
+    def _compare(self, left: Ints, right: Ints) -> list[bool]:
+        members, place = np.unique(np.concatenate([left, right]), return_inverse=True)
+        data, offsets = self._corpus.texts_at(self._rows[members])
+        words = [frozenset(data[start:end].split(b" ")) for start, end in pairwise(offsets.tolist())]
+        at = place.tolist()
+        return [self._alike(words[a], words[b]) for a, b in zip(at[: len(left)], at[len(left) :], strict=True)]
 
-    def words(self, unit: int) -> frozenset[bytes]:
-        """The distinct words of a unit."""
-        found = self._words.get(unit)
-        if found is None:
-            if len(self._words) >= BATCH:
-                self._words.clear()
-            found = frozenset(self._corpus.text(int(self._units.row[unit])).split(b" "))
-            self._words[unit] = found
-        return found
+    def _alike(self, first: frozenset[bytes], second: frozenset[bytes]) -> bool:
+        shared = len(first & second)
+        return shared >= self._threshold * (len(first) + len(second) - shared)
 
 
 def components(corpus: Corpus, units: Units, threshold: float, seed: int) -> Ints:
     """Groups of units connected by near-duplicates, shape (units,); each is named by its smallest unit.
 
     Edges are drawn in each bucket from its first unit and its neighbour: linear in the bucket's size.
+    Units that an earlier band has connected are not compared again.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     long = np.flatnonzero(units.long)
     labels = np.arange(len(units))
     if not len(long):
         return labels
     hashes = signatures(corpus, long, units.row, seed)
-    similarity = Similarity(corpus, units, threshold)
-    edges = []
+    similarity = Similarity(corpus, units, long, hashes, threshold)
+    joined = np.arange(len(long))
     for keys in band_keys(hashes, units.structure[long], band_rows(threshold, 0.99)):
         left, right = _star_edges(keys)
-        likely = similarity.likely(hashes, left, right)
-        edges.append(left[likely] * len(long) + right[likely])
-    pairs = np.unique(np.concatenate(edges))
-    left, right = long[pairs // len(long)], long[pairs % len(long)]
-    near = np.fromiter((similarity.near(int(a), int(b)) for a, b in zip(left, right, strict=True)), np.bool_, len(left))
-    links = (np.ones(int(near.sum()), dtype=np.int8), (left[near], right[near]))
-    _, found = connected_components(coo_array(links, shape=(len(units), len(units))), directed=False)
+        apart = joined[left] != joined[right]
+        joined = _join(joined, *similarity.near(left[apart], right[apart]))
+    labels[long] = long[joined]
+    return labels
+
+
+def _join(labels: Ints, left: Ints, right: Ints) -> Ints:
+    """The labels after joining the groups of each pair; a group is named by its smallest member."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(left):
+        return labels
+    names, place = np.unique(np.concatenate([labels[left], labels[right]]), return_inverse=True)
+    links = (np.ones(len(left), dtype=np.int8), (place[: len(left)], place[len(left) :]))
+    _, found = connected_components(coo_array(links, shape=(len(names), len(names))), directed=False)
     _, first = np.unique(found, return_index=True)
-    return np.asarray(first[found], dtype=np.int64)
+    renamed = np.arange(len(labels))
+    renamed[names] = names[first[found]]
+    return np.asarray(renamed[labels], dtype=np.int64)
 
 
 def _star_edges(keys: Hashes) -> tuple[Ints, Ints]:
@@ -179,8 +197,9 @@ def _star_edges(keys: Hashes) -> tuple[Ints, Ints]:
     starts = np.ones(len(order), dtype=np.bool_)
     starts[again] = False
     first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))[again]
-    left = np.concatenate([order[first], order[again - 1]])
-    right = np.concatenate([order[again], order[again]])
+    beside = first != again - 1
+    left = np.concatenate([order[first], order[again - 1][beside]])
+    right = np.concatenate([order[again], order[again][beside]])
     return left, right
 
 
@@ -200,35 +219,37 @@ def near_to(corpus: Corpus, units: Units, wanted: Mask, searched: Mask, threshol
     targets = targets[np.isin(units.structure[targets], units.structure[open_units])]
     both = np.concatenate([targets, open_units])
     hashes = signatures(corpus, both, units.row, seed)
-    similarity = Similarity(corpus, units, threshold)
+    similarity = Similarity(corpus, units, both, hashes, threshold)
     done = np.zeros(len(both), dtype=np.bool_)
-    compared: set[int] = set()
     for band, keys in enumerate(band_keys(hashes, units.structure[both], band_rows(threshold, 0.999))):
-        left, right = _cross_pairs(keys, len(targets), np.flatnonzero(~done[len(targets) :]), band)
-        likely = similarity.likely(hashes, left, right)
-        for a, b in zip(left[likely].tolist(), right[likely].tolist(), strict=True):
-            pair = a * len(both) + b
-            if done[b] or pair in compared:
-                continue
-            compared.add(pair)
-            done[b] = similarity.near(int(both[a]), int(both[b]))
+        buckets = _Buckets(keys, len(targets), np.flatnonzero(~done[len(targets) :]), band)
+        for first, last in ROUNDS:
+            _, near = similarity.near(*buckets.pairs(first, last, done))
+            done[near] = True
     found[both[done]] = True
     return found
 
 
-def _cross_pairs(keys: Hashes, targets: int, searched: Ints, band: int) -> tuple[Ints, Ints]:
-    """Pairs (target, searched) of positions with equal keys, at most MAX_PER_BUCKET for each searched
-    one; which of a larger bucket they are changes with the band."""
-    order = np.argsort(keys[:targets], kind="stable")
-    ordered = keys[:targets][order]
-    wanted = keys[targets:][searched]
-    low = np.searchsorted(ordered, wanted, side="left")
-    hit = np.flatnonzero(ordered[np.minimum(low, targets - 1)] == wanted)
-    low, searched = low[hit], searched[hit]
-    count = np.searchsorted(ordered, wanted[hit], side="right") - low
-    taken = np.minimum(count, MAX_PER_BUCKET)
-    ends = np.cumsum(taken)
-    nth = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - taken, taken)
-    start = np.where(count > taken, (searched * 31 + band * MAX_PER_BUCKET) % count, 0)
-    offset = (np.repeat(start, taken) + nth) % np.repeat(count, taken)
-    return order[np.repeat(low, taken) + offset], np.repeat(searched, taken) + targets
+class _Buckets:
+    """The buckets of one band that hold targets and searched positions; targets come first in `keys`."""
+
+    def __init__(self, keys: Hashes, targets: int, searched: Ints, band: int) -> None:
+        self._order = np.argsort(keys[:targets], kind="stable")
+        ordered = keys[:targets][self._order]
+        wanted = keys[targets:][searched]
+        low = np.searchsorted(ordered, wanted, side="left")
+        hit = np.flatnonzero(ordered[np.minimum(low, targets - 1)] == wanted)
+        self._low = low[hit]
+        self._count = np.searchsorted(ordered, wanted[hit], side="right") - self._low
+        self._position = searched[hit] + targets
+        # Which targets of a large bucket are taken changes with the band.
+        self._start = searched[hit] * 31 + band * ROUNDS[-1][1]
+
+    def pairs(self, first: int, last: int, done: Mask) -> tuple[Ints, Ints]:
+        """Pairs (target, searched) for the `first` to `last` target of each searched one that is not done."""
+        open_ones = np.flatnonzero((self._count > first) & ~done[self._position])
+        count = self._count[open_ones]
+        taken = np.minimum(count, last) - first
+        nth = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken) + first
+        offset = (np.repeat(self._start[open_ones], taken) + nth) % np.repeat(count, taken)
+        return self._order[np.repeat(self._low[open_ones], taken) + offset], np.repeat(self._position[open_ones], taken)

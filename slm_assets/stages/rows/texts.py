@@ -31,12 +31,12 @@ class Texts(NamedTuple):
 def texts_of(value: Json) -> Texts:
     """Take an input apart. A text is a string with a space; other strings belong to the structure."""
     found: list[str] = []
-    structure = canonical.dumps(_blank(value, found))
-    joined = " ".join(found)
+    structure = _hash_of_structure(canonical.dumps(_blank(value, found)))
+    joined = found[0] if len(found) == 1 else " ".join(found)
     words = words_of(joined)
     text = b" ".join(words)
-    unit = hash64(structure + b"\n" + text)
-    return Texts(text, _hash_of_structure(structure), unit, len(set(words)), len(joined))
+    unit = hash64(b"%d\n%b" % (structure, text))
+    return Texts(text, structure, unit, len(set(words)), len(joined))
 
 
 def words_of(text: str) -> list[bytes]:
@@ -54,14 +54,23 @@ def _hash_of_structure(structure: bytes) -> int:
 
 
 def _blank(value: Json, found: list[str]) -> Json:
-    kind = type(value)
-    if kind is str:
-        if " " in value:
-            found.append(value)
-            return _BLANK
-        return value
-    if kind is dict:
-        return {key: _blank(value[key], found) for key in sorted(value)}
-    if kind is list:
+    """The value with its texts taken out; they are found in the order of the keys."""
+    if isinstance(value, dict):
+        blank = {}
+        for key in sorted(value):
+            item = value[key]
+            # Leaves are looked at here: a call for each would be most of the work.
+            if isinstance(item, str):
+                if " " in item:
+                    found.append(item)
+                    item = _BLANK
+            elif isinstance(item, dict | list):
+                item = _blank(item, found)
+            blank[key] = item
+        return blank
+    if isinstance(value, list):
         return [_blank(item, found) for item in value]
+    if isinstance(value, str) and " " in value:
+        found.append(value)
+        return _BLANK
     return value

@@ -1,0 +1,142 @@
+"""Whether a gate lets a version go on, read from the registry's verdicts: the authority of every check.
+
+What the registry knows of a version is read once; everything after that is a pure function of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from slm_assets.registry import queries
+from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.stages.plans import approved_roles
+from slm_assets.stages.table import BY_NAME, Stage
+
+VERDICT = "verdict"
+"""The check of eval_report above its gates: at least one role passes all of them."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the registry knows of a version: its cells by stage (status, error_kind, roles), the gates'
+    answers, and the roles with an approval that is bound to these answers."""
+
+    plan: Plan
+    cells: Mapping[str, Row]
+    verdicts: Sequence[Row]
+    approved: frozenset[str] = frozenset()
+
+    def made(self, stage: str) -> bool:
+        """Whether the stage succeeded."""
+        return stage in self.cells and self.cells[stage]["status"] == "succeeded"
+
+    def roles(self, stage: str) -> dict[str, str]:
+        """What the stage said of each role; empty where it has not run."""
+        return (self.cells[stage]["roles"] or {}) if stage in self.cells else {}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A gate's answer for a version: `rows` are the verdicts that it was read off, `reason` one sentence."""
+
+    passed: bool
+    reason: str
+    rows: list[Row] = field(default_factory=list)
+
+
+def record_of(registry: Registry, plan: Plan) -> Record:
+    """What the registry knows of one version."""
+    cells = {cell["stage"]: cell for cell in queries.cells(registry, plan.domain, plan.number)}
+    verdicts = registry.verdicts(plan.domain, plan.number)
+    return Record(plan, cells, verdicts, frozenset(approved_roles(registry, plan)))
+
+
+def records_of(registry: Registry, domain: str) -> list[Record]:
+    """The same for every version of a domain, oldest first, in a handful of queries. Of a version that was
+    deployed the verdicts are left out: it came all the way."""
+    cells: dict[int, dict[str, Row]] = {}
+    verdicts: dict[int, list[Row]] = {}
+    for cell in queries.cells(registry, domain):
+        cells.setdefault(cell["number"], {})[cell["stage"]] = cell
+    for verdict in queries.unfinished_verdicts(registry, domain):
+        verdicts.setdefault(verdict["number"], []).append(verdict)
+    approved = queries.approved_numbers(registry, domain)
+    return [
+        Record(
+            plan,
+            cells.get(plan.number, {}),
+            verdicts.get(plan.number, []),
+            frozenset(approved_roles(registry, plan) if plan.number in approved else ()),
+        )
+        for plan in registry.plans(domain)
+    ]
+
+
+def checks_of(stage: Stage) -> tuple[str, ...]:
+    """The names of a stage's blocking checks."""
+    return (*stage.gates, VERDICT) if stage.name == "evaluate" else stage.gates
+
+
+def standing(record: Record, stage: str, check: str) -> Standing:
+    """Passed while at least one role may go on; a gate without any verdict is a no."""
+    if not record.made(stage):
+        plan = record.plan
+        return Standing(False, f"{BY_NAME[stage].asset} of {plan.domain} {plan.version} has not been made yet")
+    approved = record.approved if stage == "evaluate" else frozenset()
+    rows = [row for row in record.verdicts if row["stage"] == stage]
+    if check == VERDICT:
+        return _verdict(record.roles(stage), approved, rows)
+    return _gate([row for row in rows if row["gate"] == check], approved)
+
+
+def held_before(record: Record, stage: str) -> str:
+    """Why the version is held ahead of `stage`, or "": the first no of a stage that it builds on."""
+    for before in _ancestors(stage):
+        if not record.made(before):
+            continue
+        for check in checks_of(BY_NAME[before]):
+            found = standing(record, before, check)
+            if not found.passed:
+                return f"{BY_NAME[before].asset}, {check}: {found.reason}"
+    return ""
+
+
+def _gate(rows: list[Row], approved: frozenset[str]) -> Standing:
+    if not rows:
+        return Standing(False, "missing: the stage gave no verdict for this gate")
+    noes = [row for row in rows if not _may_go_on(row, approved)]
+    passed = not any(row["role"] == "" for row in noes) and len(noes) < len(rows)
+    if not noes:
+        return Standing(passed, "; ".join(_said(row) for row in rows), rows)
+    return Standing(passed, "; ".join(_said(row) for row in noes), rows)
+
+
+def _may_go_on(row: Row, approved: frozenset[str]) -> bool:
+    """A FAIL stands; an INSUFFICIENT one can be outweighed by a named approval of this evidence."""
+    if not row["blocking"] or row["verdict"] not in ("FAIL", "INSUFFICIENT"):
+        return True
+    return row["verdict"] == "INSUFFICIENT" and row["role"] in approved
+
+
+def _said(row: Row) -> str:
+    who = f"{row['role']}: " if row["role"] else ""
+    return f"{who}{row['verdict']}" + (f", {row['reason']}" if row["reason"] else "")
+
+
+def _verdict(roles: dict[str, str], approved: frozenset[str], rows: list[Row]) -> Standing:
+    from slm_assets.stages.package import promotable  # what packages also loads models
+
+    told = "; ".join(f"{role}: {outcome}" for role, outcome in sorted(roles.items())) or "no role was judged"
+    passed = promotable(roles, approved)
+    named = sorted(set(passed) & approved)
+    note = f" (approved: {', '.join(named)})" if named else ""
+    return Standing(bool(passed), told + note, rows)
+
+
+def _ancestors(stage: str) -> list[str]:
+    """Every stage that this one builds on, first things first."""
+    found: list[str] = []
+    for need in BY_NAME[stage].needs:
+        found += [name for name in (*_ancestors(need), need) if name not in found]
+    return found
