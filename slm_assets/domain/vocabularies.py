@@ -68,17 +68,18 @@ def _missing(values: list[Json], others: list[Json]) -> list[Json]:
 
 
 def _emitted(view: View, role_id: str) -> list[Json] | None:
-    """Literals of a rules file outside of its conditions, or None where the oracle is of another kind.
-
-    An over-estimate, so that what is missing is surely never emitted.
-    """
+    """`emitted_literals` of the role's rules, or None where its oracle is of another kind."""
     oracle = view.domain.role(role_id).deterministic_oracle
     if oracle is None or oracle.kind != "rules":
         return None
-    found: list[Json] = []
     rules = view.readable(lambda: view.domain.rules(role_id))
-    if rules is None:
-        return None
+    return None if rules is None else emitted_literals(rules)
+
+
+def emitted_literals(rules: Json) -> list[Json]:
+    """What a rules document is able to emit by itself: its literals outside of conditions, and the quoted
+    parts of its expressions. An over-estimate, so that what is missing is surely never emitted."""
+    found: list[Json] = []
     stack: list[Json] = [rules]
     while stack:
         node = stack.pop()

@@ -23,7 +23,6 @@ wrong but neither hang nor reach outside its input.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import ConfigError, Fault
 from slm_assets.models.base import Prediction
-from slm_assets.models.rules_compile import STRING, Compiler, Program
+from slm_assets.models.rules_compile import Compiler, Program
 from slm_assets.models.rules_text import RulesError, at_pointer
 
 MAX_VALUE_BYTES = 1_000_000
@@ -47,41 +46,6 @@ class Answer(NamedTuple):
 def check_rules(doc: Json, file: str) -> list[Fault]:
     """Every fault of a rules document: shape, names, patterns and expressions; empty when it compiles."""
     return sorted(Compiler(doc, file).faults)
-
-
-def emitted_literals(doc: Json) -> set[str]:
-    """The string literals of all templates and expressions: what the rules are able to emit by themselves.
-
-    An over-estimate (a literal that is only compared counts too), so what is missing is surely missing.
-    """
-    found: set[str] = set()
-
-    def walk(node: Json, *, code: bool) -> None:
-        if isinstance(node, dict):
-            for value in node.values():
-                walk(value, code=False)
-        elif isinstance(node, list):
-            for value in node:
-                walk(value, code=False)
-        elif isinstance(node, str):
-            if code or (node.startswith("=") and not node.startswith("==")):
-                found.update(re.sub(r"\\(.)", r"\1", m.group()[1:-1]) for m in STRING.finditer(node))
-            else:
-                found.add(node.removeprefix("=") if node.startswith("==") else node)
-
-    if not isinstance(doc, dict):
-        return found
-    rules, lets, lexicons = (doc.get(part) for part in ("rules", "let", "lexicons"))
-    for rule in rules if isinstance(rules, list) else []:
-        if isinstance(rule, dict):
-            walk(rule.get("then"), code=False)
-    walk(doc.get("default"), code=False)
-    for node in lets.values() if isinstance(lets, dict) else []:
-        walk(node, code=isinstance(node, str))
-    for lexicon in lexicons.values() if isinstance(lexicons, dict) else []:
-        if isinstance(lexicon, dict):
-            walk(lexicon.get("entries"), code=False)
-    return found
 
 
 class _Scope(dict[str, Json]):

@@ -28,7 +28,7 @@ MAX_TEMPLATE_DEPTH = 30
 
 _SECTIONS = ("paths", "lexicons", "patterns", "let", "rules", "default")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
+_STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _LOOP = re.compile(r"\.(?:map|filter|all|exists|exists_one)\(\s*(\w+)\s*,")
 _FUNCTIONS = frozenset(["size", "contains", "startsWith", "endsWith", "matches", "int", "double", "string", "bool"])
 
@@ -42,7 +42,7 @@ class Expression:
         self.source, self.place = source, place
         if len(source) > MAX_EXPRESSION:
             raise RulesError(place, "expression too long", f"{len(source)} characters", f"<= {MAX_EXPRESSION}")
-        bare = STRING.sub("''", source)
+        bare = _STRING.sub("''", source)
         if _loop_depth(bare) > MAX_NESTED_LOOPS:
             raise RulesError(place, "loops nested too deep", source, f"<= {MAX_NESTED_LOOPS} inside each other")
         self.plain = source.strip() if _NAME.fullmatch(source.strip()) else ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slm_assets.errors import ConfigError
 from slm_assets.models.base import Prediction
-from slm_assets.models.rules import RulesOracle, check_rules, emitted_literals
+from slm_assets.models.rules import RulesOracle, check_rules
 
 CITY = {"path": "/text", "entries": {"new york": "NYC", "york": "YRK", "São Paulo": "SAO", "paris": "PAR"}}
 
@@ -148,16 +148,6 @@ def test_every_fault_is_reported_with_its_place_and_a_cure() -> None:
     assert error.value.faults == faults
 
 
-def test_emitted_literals_are_those_of_templates_and_expressions() -> None:
-    doc = {
-        "lexicons": {"sport": {"path": "/t", "entries": {"skiing": "ski"}}},
-        "let": {"kind": "true ? 'one' : \"two\""},
-        "rules": [{"id": "r", "when": "kind == 'never'", "then": {"kind": "=kind", "tool": "search"}}],
-        "default": {"kind": "other"},
-    }
-    assert emitted_literals(doc) == {"ski", "one", "two", "search", "other"}
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -170,7 +160,6 @@ PARTS = st.sampled_from(["paths", "lexicons", "patterns", "let", "rules", "defau
 @given(doc=JSON | st.dictionaries(PARTS, JSON, max_size=5))
 def test_any_document_is_either_compiled_or_faulted(doc: Any) -> None:
     faults = check_rules(doc, "f")
-    emitted_literals(doc)
     if faults:
         return
     output, error = RulesOracle(doc).answer({"a": 1})
