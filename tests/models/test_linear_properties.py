@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ contracts = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), phases=QUICK)
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=QUICK)
 @given(data=st.data(), contract=contracts)
 def test_random_contracts(data: st.DataObject, contract: Node) -> None:
     schema, outputs = contract
@@ -93,6 +94,49 @@ def test_random_contracts(data: st.DataObject, contract: Node) -> None:
         linear.save(linear.train(pairs, schema), again)
         for name in ("model.json", "weights.safetensors"):
             assert (again / name).read_bytes() == (Path(folder) / name).read_bytes()
+
+
+words = st.text("abcdeé", min_size=1, max_size=7)
+amounts = st.integers(0, 10**7).map(lambda cents: cents / 100)
+days = st.dates(min_value=date(1990, 1, 1), max_value=date(2060, 12, 31)).map(date.isoformat)
+written = st.sampled_from(
+    [
+        ({"type": "string"}, words, str),
+        ({"type": "string", "format": "date"}, days, str),
+        ({"type": "string", "format": "date"}, days, lambda day: "/".join(reversed(day.split("-")))),
+        ({"type": "number", "format": "money"}, amounts, lambda x: f"{x:,.2f}"),
+        ({"type": "number", "format": "money"}, amounts, lambda x: f"{x:_.2f} EUR".replace(".", ",").replace("_", ".")),
+        ({"type": "integer", "minimum": 0}, st.integers(0, 10**6), str),
+    ]
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=QUICK)
+@given(data=st.data(), kinds=st.lists(written, min_size=1, max_size=3), listed=st.booleans())
+def test_random_texts(data: st.DataObject, kinds: list[Any], listed: bool) -> None:
+    """Values that a text holds, some or all of them, once or in lines, in whatever form."""
+    fields = {f"f{k}": kind for k, kind in enumerate(kinds)}
+    item = {"type": "object", "properties": {name: kind[0] for name, kind in fields.items()}}
+    schema = {"type": "array", "items": item} if listed else item
+    optional = st.fixed_dictionaries({}, optional={name: kind[1] for name, kind in fields.items()})
+    drawn = data.draw(st.lists(st.lists(optional, max_size=4), min_size=12, max_size=30))
+    pairs = []
+    for items in drawn:
+        lines = [" ".join(f"{name} is {fields[name][2](v)}" for name, v in one.items()) for one in items]
+        output = items if listed else (items[0] if items else {})
+        pairs.append(({"text": "\n".join(["please read", *lines])}, output))
+    model = linear.train(pairs, schema)
+    asked = [x for x, _ in pairs[:8]] + [{"text": data.draw(st.text(max_size=80))}, {"text": "f0 is " * 300}]
+    answers = [model.predict(value) for value in asked]
+    for value, answer in zip(asked, answers, strict=True):
+        assert answer.valid and model.contract.is_valid(answer.output) and 0 <= answer.confidence <= 1
+        assert all(0 <= span.start < span.end <= len(value["text"]) for span in answer.spans)
+    with tempfile.TemporaryDirectory() as folder:
+        linear.save(model, Path(folder) / "a")
+        linear.save(linear.train(pairs, schema), Path(folder) / "b")
+        assert linear.load(Path(folder) / "a", schema).predict_many(asked) == answers
+        for name in ("model.json", "weights.safetensors"):
+            assert (Path(folder) / "a" / name).read_bytes() == (Path(folder) / "b" / name).read_bytes()
 
 
 def linear_can_write(pair: tuple[Any, Any]) -> bool:

@@ -1,30 +1,19 @@
-"""Training of the span finder: where each value stands in the texts, aliases, and the tagger's weights."""
+"""Alignment: where each value of the output stands in the texts of its row, and by which cast or alias."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import orjson
 
 from slm_assets.canonical import Json
-from slm_assets.models.linear.learner import fit_svm
+from slm_assets.models.linear.formats import convention
+from slm_assets.models.linear.lexicon import outline
 from slm_assets.models.linear.paths import Path, text_of
-from slm_assets.models.linear.spans import (
-    BIAS,
-    Document,
-    Label,
-    Tagger,
-    alias_of,
-    gazetteer,
-    outline,
-    spans_up_to,
-    token_features,
-)
+from slm_assets.models.linear.spans import Document, Label, alias_of, spans_up_to
 from slm_assets.models.linear.text import CASTS, casts_for, close
 
 Place = tuple[int, int, int]
@@ -33,59 +22,69 @@ Place = tuple[int, int, int]
 _ALIAS_TOKENS: Final = 4
 _FORMS: Final = 8
 _ALIASES: Final = 6
-_UNSEEN: Final = -2.0
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @dataclass
 class Occurrence:
-    """One value of the output to be found in the texts of its row."""
+    """One value of the output to be found in the texts of its row; `casts` read it from its places."""
 
     row: int
     path: Path
     value: Json
     places: list[Place] = field(default_factory=list)
+    casts: tuple[str, ...] = ()
 
 
-def locate(docs: Sequence[Document], value: Json) -> list[tuple[Place, str]]:
-    """Places where a text holds the value, each with the cast that yields it."""
-    casts = casts_for(value)
+def locate(
+    docs: Sequence[Document], value: Json, form: str | None = None, months: Mapping[str, int] | None = None
+) -> list[tuple[Place, tuple[str, ...]]]:
+    """Places where a text holds the value, each with the casts that yield it. `form`: the contract's format."""
+    casts = casts_for(value, form)
     if not casts or value == "":
         return []
-    found: list[tuple[Place, str]] = []
+    found: list[tuple[Place, tuple[str, ...]]] = []
     for d, document in enumerate(docs):
-        low = document.text.lower()
-        if isinstance(value, str) and len(low) == len(document.text):
-            starts = {t.start: i for i, t in enumerate(document.tokens)}
-            ends = {t.end: i for i, t in enumerate(document.tokens)}
-            wanted = value.lower()
-            at = low.find(wanted)
-            while at >= 0:
-                first, last = starts.get(at), ends.get(at + len(wanted))
-                if first is not None and last is not None:
-                    piece = document.text[at : at + len(wanted)]
-                    cast = next((c for c in casts[:4] if CASTS[c](piece) == value), None)
-                    if cast:
-                        found.append(((d, first, last), cast))
-                at = low.find(wanted, at + 1)
-        others = casts if not isinstance(value, str) else casts[4:]
-        if isinstance(value, str) and not (value.isdigit() or _DATE.fullmatch(value)):
-            continue
-        if any(place[0] == d for place, _ in found):
-            continue
-        longest = 5 if isinstance(value, str) and not value.isdigit() else 1
-        text = text_of(value)
-        for i, j in spans_up_to(document, longest):
-            piece = document.piece(i, j)
-            cast = next((c for c in others if text_of_made(CASTS[c](piece)) == text), None)
-            if cast:
-                found.append(((d, i, j), cast))
+        if isinstance(value, str) and casts[0] == "same":
+            own = list(_written(document, value, casts[:4]))
+            if not own and value.isdigit():
+                own = _read_as(document, value, casts[4:], months or {})
+        else:
+            own = _read_as(document, value, casts, months or {})
+        found += [((d, i, j), by) for i, j, by in own]
     return found
 
 
-def text_of_made(value: Any) -> str | None:
-    """Canonical text of a cast's result; None where it yields none."""
-    return text_of(value) if isinstance(value, (str, int, float)) else None
+def _written(document: Document, value: str, casts: Sequence[str]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """Pieces that are the value itself, in some case."""
+    low = document.text.lower()
+    if len(low) != len(document.text):
+        return
+    wanted = value.lower()
+    at = low.find(wanted)
+    while at >= 0:
+        first, last = document.starts.get(at), document.ends.get(at + len(wanted))
+        if first is not None and last is not None:
+            piece = document.text[at : at + len(wanted)]
+            by = next((c for c in casts if CASTS[c](piece) == value), None)
+            if by:
+                yield first, last, (by,)
+        at = low.find(wanted, at + 1)
+
+
+def _read_as(
+    document: Document, value: Json, casts: Sequence[str], months: Mapping[str, int]
+) -> list[tuple[int, int, tuple[str, ...]]]:
+    """Pieces that some casts turn into the value."""
+    by: dict[tuple[int, int], list[str]] = {}
+    for name in casts:
+        for i, j in document.values(name, months).get(_key(value), ()):
+            by.setdefault((i, j), []).append(name)
+    return [(i, j, tuple(names)) for (i, j), names in sorted(by.items())]
+
+
+def _key(value: Json) -> Json:
+    """What equal values have in common: 5 and 5.0 are one amount."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 2**53 else value
 
 
 def learn_aliases(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occurrence]) -> dict[str, Json]:
@@ -146,22 +145,43 @@ def _grams(docs: Sequence[Document]) -> set[str]:
     return found
 
 
-def align(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occurrence], name: str, *, lookup: bool) -> Label:
+def align(
+    docs: Sequence[Sequence[Document]],
+    occurrences: Sequence[Occurrence],
+    name: str,
+    *,
+    lookup: bool,
+    form: str | None = None,
+    months: Mapping[str, int] | None = None,
+) -> Label:
     """Find the places of the occurrences (set on them) and return the label that describes them."""
     casts: Counter[str] = Counter()
     longest = 1
     pending: list[Occurrence] = []
+    located: list[tuple[Occurrence, list[tuple[Place, tuple[str, ...]]]]] = []
     for occurrence in occurrences:
-        hits = locate(docs[occurrence.row], occurrence.value)
-        occurrence.places = [place for place, _ in hits]
+        hits = locate(docs[occurrence.row], occurrence.value, form, months)
         if hits:
-            casts[hits[0][1]] += 1
-            longest = max(longest, *(j - i + 1 for _, i, j in occurrence.places[:1]))
+            located.append((occurrence, hits))
         else:
             pending.append(occurrence)
     least = max(1, len(occurrences) // 100)
-    kept = [cast for cast in CASTS if casts[cast] >= least]
-    label = Label(name, tuple(sorted(kept, key=lambda c: (-casts[c], c))), {}, longest, _forms(docs, occurrences))
+    left = located
+    while left:  # what most places can be read by, then what most of the others can
+        counts = Counter(cast for _, hits in left for cast in {c for _, by in hits for c in by})
+        best = min(counts, key=lambda c: (-counts[c], list(CASTS).index(c)))
+        if counts[best] < least:
+            break
+        casts[best] = counts[best]
+        left = [(o, hits) for o, hits in left if not any(best in by for _, by in hits)]
+    for occurrence, hits in located:
+        kept = [(place, by) for place, by in hits if not casts.keys().isdisjoint(by)]
+        occurrence.places = [place for place, _ in kept]
+        occurrence.casts = tuple(sorted({c for _, by in kept for c in by if c in casts}))
+        longest = max([longest, *(j - i + 1 for _, i, j in occurrence.places[:1])])
+    ordered = tuple(sorted(casts, key=lambda c: (-casts[c], c)))
+    forms = () if any(map(convention, ordered)) else _forms(docs, occurrences)
+    label = Label(name, ordered, {}, longest, forms, dict(months or {}))
     if lookup and len(pending) >= 2 and len(pending) > 0.02 * len(occurrences):
         table = learn_aliases(docs, pending)
         few = len(table) <= _ALIASES * len({text_of(o.value) for o in pending})
@@ -200,116 +220,3 @@ def _by_alias(docs: Sequence[Document], aliases: Sequence[str], longest: int) ->
             elif written[:1] in firsts and any(close(written, alias) for alias in aliases):
                 loose.append((d, i, j))
     return places or loose
-
-
-def _clash(items: Sequence[Occurrence]) -> bool:
-    used: set[tuple[int, int]] = set()
-    for occurrence in items:
-        if len(occurrence.places) > 1:
-            return True
-        for d, i, j in occurrence.places:
-            spot = {(d, t) for t in range(i, j + 1)}
-            if used & spot:
-                return True
-            used |= spot
-    return False
-
-
-def _choose(
-    tagger: Tagger, docs: Sequence[Document], items: Sequence[tuple[int, Occurrence]]
-) -> list[tuple[int, Place]]:
-    scores = [tagger.scores(document) for document in docs]
-    ranked = [
-        (float(scores[d][i, 1 + 2 * k] - scores[d][i, 0]), n, k, (d, i, j))
-        for n, (k, occurrence) in enumerate(items)
-        for d, i, j in occurrence.places
-    ]
-    ranked.sort(key=lambda item: (-item[0], item[1], item[3]))
-    done: set[int] = set()
-    used: set[tuple[int, int]] = set()
-    chosen: list[tuple[int, Place]] = []
-    for _, n, k, (d, i, j) in ranked:
-        spot = {(d, t) for t in range(i, j + 1)}
-        if n not in done and not used & spot:
-            done.add(n)
-            used |= spot
-            chosen.append((k, (d, i, j)))
-    return chosen
-
-
-class Examples:
-    """Token features and places of all rows, worked out once for every tagger that is fitted on them."""
-
-    def __init__(
-        self, docs: Sequence[Sequence[Document]], labels: list[Label], found: Sequence[Sequence[Occurrence]]
-    ) -> None:
-        """`found`: the aligned occurrences of each label, in the order of `labels`."""
-        self.docs = docs
-        self.labels = labels
-        self.by_row: dict[int, list[tuple[int, Occurrence]]] = defaultdict(list)
-        for k, occurrences in enumerate(found):
-            for occurrence in occurrences:
-                self.by_row[occurrence.row].append((k, occurrence))
-        words = gazetteer(labels)
-        named = [[token_features(document, words) for document in row] for row in docs]
-        df: Counter[str] = Counter()
-        for row in named:
-            for document in row:
-                for token in document:
-                    df.update(token)
-        least = 2 if len(docs) >= 200 else 1
-        self.names = sorted({BIAS, *(name for name, n in df.items() if n >= least)})
-        index = {name: i for i, name in enumerate(self.names)}
-        self.ids = [
-            [[tuple(sorted({index[n] for n in token if n in index})) for token in document] for document in row]
-            for row in named
-        ]
-
-    def train(self, skip: set[int], *, seed: int) -> Tagger:
-        """A tagger from the rows outside `skip`.
-
-        Rows with several places for a value wait for a second pass, where a first tagger chooses.
-        """
-        rows = [row for row in self.by_row if row not in skip]
-        unclear = {row for row in rows if _clash([o for _, o in self.by_row[row]])}
-        if len(rows) - len(unclear) < max(5, len(rows) // 10):
-            unclear = set()
-        chosen = {row: [(k, o.places[0]) for k, o in self.by_row[row] if o.places] for row in rows}
-        tagger = self._fit(chosen, skip | unclear, seed)
-        if unclear:
-            for row in sorted(unclear):
-                chosen[row] = _choose(tagger, self.docs[row], self.by_row[row])
-            tagger = self._fit(chosen, skip, seed)
-        return tagger
-
-    def _fit(self, chosen: dict[int, list[tuple[int, Place]]], skip: set[int], seed: int) -> Tagger:
-        """Weights of one pass; equal tokens with equal tags are one weighted example."""
-        from scipy import sparse
-
-        counts: Counter[tuple[tuple[int, ...], int]] = Counter()
-        for row, named in enumerate(self.ids):
-            if row in skip:
-                continue
-            tags = [[0] * len(document) for document in named]
-            for k, (d, i, j) in chosen.get(row, []):
-                tags[d][i] = 1 + 2 * k
-                for t in range(i + 1, j + 1):
-                    tags[d][t] = 2 + 2 * k
-            for document, line in zip(named, tags, strict=True):
-                counts.update(zip(document, line, strict=True))
-        examples = sorted(counts)
-        indptr = np.cumsum([0, *(len(ids) for ids, _ in examples)])
-        indices = np.asarray([i for ids, _ in examples for i in ids], np.int64)
-        x = sparse.csr_matrix((np.ones(len(indices)), indices, indptr), shape=(len(examples), len(self.names)))
-        y = np.asarray([tag for _, tag in examples])
-        weight = np.sqrt(np.asarray([counts[e] for e in examples], np.float64))
-        full = np.zeros((len(self.names), 1 + 2 * len(self.labels)), np.float32)
-        bias = self.names.index(BIAS)
-        full[bias, 1:] = _UNSEEN
-        if examples:
-            classes, w, b = fit_svm(x, y, c=0.5, seed=seed, weight=weight)
-            full[:, classes] = w
-            full[bias, classes] += b
-        used = np.union1d(np.flatnonzero(np.abs(full).max(axis=1) > 1e-4), [bias])
-        weights = full[used].astype(np.float16).astype(np.float32)
-        return Tagger(self.labels, [self.names[i] for i in used], weights)

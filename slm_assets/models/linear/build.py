@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
-from slm_assets.models.linear.align import Examples, Occurrence
+from slm_assets.models.linear.align import Occurrence
+from slm_assets.models.linear.examples import FINAL, ROUGH, Examples, Split, one_tagger, split_by
 from slm_assets.models.linear.features import Featurizer, Parts
 from slm_assets.models.linear.fills import Fill, learn_fill
 from slm_assets.models.linear.holes import Corpus, Hole
@@ -20,8 +21,7 @@ from slm_assets.models.linear.learner import fit_svm, folds
 from slm_assets.models.linear.paths import Path, general
 from slm_assets.models.linear.settings import BALANCES, LinearSettings
 from slm_assets.models.linear.shapes import Layout
-from slm_assets.models.linear.sources import Source
-from slm_assets.models.linear.spans import Tagger, documents
+from slm_assets.models.linear.spans import Label, documents
 from slm_assets.models.linear.stages import (
     activate,
     grow_tree,
@@ -29,11 +29,13 @@ from slm_assets.models.linear.stages import (
     stage_keys,
     stage_of,
     staged,
-    structured_names,
 )
-from slm_assets.models.linear.structure import Factor, Structure, template
+from slm_assets.models.linear.structure import Factor, Structure, Template, template
+from slm_assets.models.linear.tagger import Tagger
 
 _TUNING_ROWS: Final = 2_000
+_MANY_LABELS: Final = 12
+_MANY_GROUPS: Final = 200
 
 Ints = NDArray[np.int64]
 
@@ -74,15 +76,6 @@ class Build:
         shape_keys = sorted({key for unit in keys for key in unit.values()})
         shapes = {key: k for k, key in enumerate(shape_keys)}
         templates = [template(key) for key in shape_keys]
-        factors: list[Factor] = []
-        for units in layout.factors:
-            rows = sorted(keys[units[0]])
-            named = [tuple(shapes[keys[u][row]] for u in units) for row in rows]
-            classes = sorted(set(named))
-            at = {name: k for k, name in enumerate(classes)}
-            self.problems.append((np.asarray(rows, np.int64), np.asarray([at[name] for name in named], np.int64)))
-            stage = min(stage_of(layout.units[u].path, self.stages) for u in units)
-            factors.append(Factor(units, [list(name) for name in classes], self._reserve(len(classes)), stage))
         fills: dict[tuple[int, int], list[Fill]] = {}
         for u, unit in enumerate(layout.units):
             by_shape: dict[int, list[int]] = {}
@@ -92,6 +85,17 @@ class Build:
                 paths = [(*unit.path, *below) for below in templates[shape].holes]
                 if paths:
                     fills[u, shape] = [self._fill(path, rows) for path in paths]
+        factors: list[Factor] = []
+        for units in layout.factors:
+            rows = sorted(keys[units[0]])
+            named = [tuple(shapes[keys[u][row]] for u in units) for row in rows]
+            classes = sorted(set(named))
+            at = {name: k for k, name in enumerate(classes)}
+            self.problems.append((np.asarray(rows, np.int64), np.asarray([at[name] for name in named], np.int64)))
+            stage = min(stage_of(layout.units[u].path, self.stages) for u in units)
+            label = _told_by(units, classes, templates, fills)
+            start = 0 if label else self._reserve(len(classes))
+            factors.append(Factor(units, [list(name) for name in classes], start, stage, label=label))
         counts = Counter(canonical.text(output) for output in self.corpus.outputs)
         fallback = min(counts, key=lambda text: (-counts[text], text)).encode()
         return Structure(
@@ -103,6 +107,7 @@ class Build:
             fallback=fallback,
             fallback_valid=fallback_valid,
             shape_keys=shape_keys,
+            items={name: hole.listed.items for name, hole in sorted(self.holes.items()) if hole.listed is not None},
         )
 
     def _reserve(self, count: int) -> int:
@@ -114,7 +119,7 @@ class Build:
         hole = self.holes[general(path)]
         codes = np.asarray([self._codes[row, path] for row in rows], np.int32)
         fill, texts = learn_fill(hole, rows, path, codes, self.corpus.interner)
-        fill.sources = [Source("text", extra=hole.name) if s.kind == "text" else s for s in fill.sources]
+        fill.sources = [replace(s, extra=hole.name) if s.kind == "text" else s for s in fill.sources]
         if texts:
             self._texts.setdefault(hole.name, set()).update((row, path) for row in texts)
         common = Counter(codes.tolist()).most_common()
@@ -124,43 +129,89 @@ class Build:
             fill.start = self._reserve(len(fill.sources)) if len(fill.sources) > 1 else -1
         return fill
 
-    def tag(self) -> Tagger | None:
+    def tag(self, structure: Structure) -> Tagger | None:
         """The tagger of the values that some fill reads from texts.
 
-        Its mentions become features; those of the training rows come from taggers that have not seen the
-        row's group.
+        Where classifiers may see them, its mentions become features; those of the training rows come from
+        taggers that have not seen the row's group.
         """
         labels = []
+        arrays = []
         found: list[list[Occurrence]] = []
         for name in sorted(self._texts):
             hole = self.holes[name]
             if hole.label is not None:
                 labels.append(hole.label)
+                arrays.append("")
                 found.append([o for o in hole.found if (o.row, o.path) in self._texts[name]])
+        for name in structure.items:
+            listed = self.holes[name].listed
+            for label, occurrences in listed.labels if listed is not None else ():
+                labels.append(label)
+                arrays.append(name)
+                found.append(occurrences)
         if not labels:
             return None
         docs = self.corpus.docs
-        examples = Examples(docs, labels, found)
-        self._tagger = examples.train(set(), seed=self.seed)
+        split = self._split(labels, found)
+        examples = Examples(docs, labels, arrays, found, split, self.groups)
+        self._tagger = examples.train(set(), iterations=FINAL)
+        first = 0 if split.path is None else 1 + stage_of(split.path, self.stages)
+        if all(stage < first for stage, *_ in self._classifiers(structure)):
+            return self._tagger
+        structure.mentions = first
         fold = folds(self.groups, 2)
         for half in (0, 1):
             outside = np.flatnonzero(fold == half).tolist()
-            tagger = examples.train(set(outside), seed=self.seed) if 0 < len(outside) < len(docs) else self._tagger
+            tagger = examples.train(set(outside), iterations=ROUGH) if 0 < len(outside) < len(docs) else self._tagger
+            known: dict[tuple[Any, ...], list[str]] = {}
             for row in outside:
-                self._tags[row] = _mentions(tagger, self.parts[row])
+                key = (split.of_row[row], *((document.place, document.text) for document in docs[row]))
+                if key not in known:
+                    known[key] = tagger.read(docs[row], split.of_row[row]).mentions()
+                self._tags[row] = known[key]
         return self._tagger
+
+    def _split(self, labels: Sequence[Label], found: Sequence[Sequence[Occurrence]]) -> Split:
+        """By a listed value that stands before all labels and halves the work of the CRFs or better."""
+        count = len(self.corpus.outputs)
+        if len(labels) <= _MANY_LABELS:
+            return one_tagger(count)
+        stage = min(stage_of(o.path, self.stages) for own in found for o in own[:1])
+        per_row: list[set[int]] = [set() for _ in range(count)]
+        for k, own in enumerate(found):
+            for occurrence in own:
+                per_row[occurrence.row].add(k)
+        best: tuple[float, str, Split] = (0.5 * count * len(labels) ** 2, "", one_tagger(count))
+        for name, place in self.corpus.places.items():
+            path = place.paths[0]
+            alone = "/*" not in name and name not in self.holes and stage_of(path, self.stages) < stage
+            distinct = {self.corpus.interner.texts[code] for code in set(place.codes)} if alone else set()
+            if not 2 <= len(distinct) <= _MANY_GROUPS or any(text[0] in "{[" for text in distinct):
+                continue
+            values: list[str | None] = [None] * count
+            for row, code in zip(place.rows, place.codes, strict=True):
+                values[row] = self.corpus.interner.texts[code]
+            if any(value is None and per_row[row] for row, value in enumerate(values)):
+                continue
+            split = split_by(path, values)
+            known: dict[int, set[int]] = {}
+            for row, group in enumerate(split.of_row):
+                known.setdefault(group, set()).update(per_row[row])
+            cost = float(sum(len(known[group]) ** 2 for group in split.of_row))
+            best = min(best, (cost, name, split), key=lambda item: item[:2])
+        return best[2]
 
     def featurise(self, structure: Structure) -> Featurizer:
         """Fit the vocabulary and the trees, and set the matrices of all stages."""
         features, outputs = self.features, self.corpus.outputs
-        names = structured_names(self.parts, self._tags)
         earlier = range(len(self.stages) - 1)
         given = [
-            [*own, *(name for k in earlier for name in names_of_stage(output, self.stages, k))]
-            for own, output in zip(names, outputs, strict=True)
+            [*own.names, *tags, *(name for k in earlier for name in names_of_stage(output, self.stages, k))]
+            for own, tags, output in zip(self.parts, self._tags, outputs, strict=True)
         ]
         features.fit(given, self.parts)
-        active = activate(features, names, outputs, self.stages)
+        active = activate(features, self.parts, self._tags, structure.mentions, outputs, self.stages)
         if features.names and self.settings.tree_weight:
             for k, known in enumerate(active):
                 features.trees.append(grow_tree(features, known, self._joint(structure, k), self.seed))
@@ -186,9 +237,11 @@ class Build:
         largest: dict[int, int] = {}
         for f, factor in enumerate(structure.factors):
             known = largest.get(factor.stage)
+            if factor.label:
+                continue
             if known is None or len(factor.classes) > len(structure.factors[known].classes):
                 largest[factor.stage] = f
-        hard = {stage: f for stage, f in largest.items() if len(structure.factors[f].classes) > 1}
+        hard = {stage: f for stage, f in largest.items() if structure.factors[f].scored}
         _, group = np.unique(np.asarray(self.groups), return_inverse=True)
         words = len(features.names) + len(features.words)
         own = self._foretold(hard, np.ones(features.size), fold)
@@ -226,7 +279,7 @@ class Build:
         chosen = [
             problem
             for factor, problem in zip(structure.factors, self.problems, strict=True)
-            if factor.stage == stage and len(factor.classes) > 1
+            if factor.stage == stage and factor.scored
         ]
         table = np.full((len(self.parts), max(1, len(chosen))), -1, np.int64)
         for column, (rows, truth) in enumerate(chosen):
@@ -238,8 +291,14 @@ class Build:
     def unseen(self, structure: Structure, inputs: Sequence[Json], outputs: Sequence[Json]) -> list[Any]:
         """The matrices of rows that were not trained on, with their true outputs as earlier stages."""
         parts = [self.features.parts(value) for value in inputs]
-        tags = [_mentions(self._tagger, part) if self._tagger else [] for part in parts]
-        active = activate(self.features, structured_names(parts, tags), outputs, structure.stages)
+        tags: list[list[str]] = [[] for _ in parts]
+        if self._tagger is not None and structure.mentions >= 0:
+            tagger = self._tagger
+            tags = [
+                tagger.read(documents(part.texts), tagger.group(output)).mentions()
+                for part, output in zip(parts, outputs, strict=True)
+            ]
+        active = activate(self.features, parts, tags, structure.mentions, outputs, structure.stages)
         return staged(self.features, parts, active)
 
     def _classifiers(self, structure: Structure) -> list[tuple[int, int, Ints, Ints]]:
@@ -247,7 +306,7 @@ class Build:
         out = [
             (factor.stage, factor.start, rows, truth)
             for factor, (rows, truth) in zip(structure.factors, self.problems, strict=True)
-            if len(factor.classes) > 1
+            if factor.scored
         ]
         for (u, _), fills in sorted(structure.fills.items()):
             stage = stage_of(structure.units[u].path, self.stages)
@@ -270,6 +329,15 @@ class Build:
         return fit_svm(self.x[stage][rows], truth, c=s.c, seed=self.seed, tolerance=s.tolerance, max_iter=s.max_iter)
 
 
-def _mentions(tagger: Tagger, parts: Parts) -> list[str]:
-    docs = documents(parts.texts)
-    return tagger.mentions(docs, [tagger.scores(document) for document in docs])
+def _told_by(
+    units: Sequence[int],
+    classes: Sequence[tuple[int, ...]],
+    templates: Sequence[Template],
+    fills: dict[tuple[int, int], list[Fill]],
+) -> str:
+    """The label whose presence in a text decides a factor: one unit that is nothing but a span, or is not."""
+    shapes = [name[0] for name in classes if templates[name[0]].holes]
+    if len(units) != 1 or len(classes) != 2 or len(shapes) != 1 or templates[shapes[0]].holes != [()]:
+        return ""
+    sources = fills[units[0], shapes[0]][0].sources
+    return sources[0].extra if all(source.kind == "text" for source in sources) else ""

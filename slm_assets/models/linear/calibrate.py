@@ -26,7 +26,7 @@ def _about(model: LinearModel, factor: Factor, problem: Problem, x: Sequence[Any
     rows, truth = problem
     places = sorted({pointer(model.structure.units[u].path) or "/" for u in factor.units})
     info: dict[str, Json] = {"places": places, "classes": len(factor.classes), "n": len(rows)}
-    if len(factor.classes) > 1:
+    if factor.scored:
         info["training_accuracy"] = _accuracy(_scores(model, factor, x[factor.stage][rows]), truth)
     return info
 
@@ -53,7 +53,7 @@ def out_of_fold(
         rows, truth = problem
         scores: list[NDArray[np.float64]] = []
         held: list[NDArray[np.int64]] = []
-        for k in sorted(set(fold.tolist())) if len(factor.classes) > 1 else []:
+        for k in sorted(set(fold.tolist())) if factor.scored else []:
             inside, outside = np.flatnonzero(fold[rows] != k), np.flatnonzero(fold[rows] == k)
             if not len(inside) or not len(outside):
                 continue
@@ -91,7 +91,7 @@ def on_validation(
         info = _about(model, factor, problem, x)
         keys = [unit_keys(layout.units[u], outputs, holes, layout) for u in factor.units]
         rows = [row for row in sorted(keys[0]) if all(row in k for k in keys)]
-        if len(factor.classes) > 1 and rows:
+        if factor.scored and rows:
             at = {tuple(name): k for k, name in enumerate(factor.classes)}
             truth = np.asarray([at.get(tuple(shapes.get(k[row], -1) for k in keys), -1) for row in rows])
             scores = _scores(model, factor, seen[factor.stage][rows])

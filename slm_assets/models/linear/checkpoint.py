@@ -14,17 +14,23 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from slm_assets import canonical
+from slm_assets.canonical import Json
 from slm_assets.errors import ArtifactError
+from slm_assets.models.linear.crf import Crf, Layer
 from slm_assets.models.linear.features import Featurizer, Tree
 from slm_assets.models.linear.fills import Fill
+from slm_assets.models.linear.gazetteer import Gazetteer
+from slm_assets.models.linear.items import Items
+from slm_assets.models.linear.lexicon import Lexicon
 from slm_assets.models.linear.model import LinearModel
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.settings import from_hyperparams
 from slm_assets.models.linear.shapes import Unit
-from slm_assets.models.linear.spans import Label, Tagger
+from slm_assets.models.linear.spans import Label
 from slm_assets.models.linear.structure import Factor, Structure, template
+from slm_assets.models.linear.tagger import Tagger
 
-FORMAT: Final = "slm-linear-1"
+FORMAT: Final = "slm-linear-2"
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "weights.safetensors"
 
@@ -38,24 +44,44 @@ def save(model: LinearModel, folder: FilePath) -> None:
         "texts": sorted(model.features.text_names),
         "vocabulary": model.features.vocabulary(),
         "units": [[list(u.path), u.parent, u.member] for u in structure.units],
-        "factors": [[f.units, f.classes, f.start, f.stage, f.temperature] for f in structure.factors],
+        "factors": [[f.units, f.classes, f.start, f.stage, f.temperature, f.label] for f in structure.factors],
         "stages": [list(path) for path in structure.stages],
         "trees": [[t.feature, t.absent, t.present, t.start] for t in model.features.trees],
         "shapes": structure.shape_keys,
         "fills": [[u, s, [fill.to_json() for fill in fills]] for (u, s), fills in sorted(structure.fills.items())],
         "fallback": [structure.fallback.decode(), structure.fallback_valid],
         "calibration": structure.calibration,
-        "tagger": {"labels": [label.to_json() for label in tagger.labels], "names": tagger.names} if tagger else None,
+        "items": [[name, items.to_json()] for name, items in sorted(structure.items.items())],
+        "mentions": structure.mentions,
+        "tagger": _tagger_document(tagger) if tagger else None,
         "report": model.report,
     }
     arrays: dict[str, NDArray[Any]] = {
         "weights": model.weights.astype(np.float16),
         "bias": model.bias,
         "idf": model.features.idf,
-        "tagger": (tagger.weights if tagger else np.zeros((0, 1), np.float32)).astype(np.float16),
     }
+    for k, crf in enumerate(tagger.crfs if tagger else []):
+        feature, tag = np.nonzero(crf.weights)
+        arrays[f"crf{k}.feature"] = feature.astype(np.uint32)
+        arrays[f"crf{k}.tag"] = tag.astype(np.uint16)
+        arrays[f"crf{k}.weight"] = crf.weights[feature, tag].astype(np.float16)
+        for n, layer in enumerate(crf.layers):
+            arrays[f"crf{k}.transitions{n}"] = layer.transitions.astype(np.float16)
     canonical.write_bytes(folder / WEIGHTS_FILE, save_arrays(arrays))
     canonical.write_json(folder / MODEL_FILE, document)
+
+
+def _tagger_document(tagger: Tagger) -> Json:
+    return {
+        "labels": [label.to_json() for label in tagger.labels],
+        "phrases": tagger.gazetteer.to_json(),
+        "split": None if tagger.split is None else list(tagger.split),
+        "groups": tagger.groups,
+        "crfs": [
+            {"layers": [layer.labels for layer in crf.layers], "names": crf.lexicon.names()} for crf in tagger.crfs
+        ],
+    }
 
 
 def load(folder: FilePath, schema: dict[str, Any]) -> LinearModel:
@@ -90,12 +116,29 @@ def _assemble(document: dict[str, Any], arrays: dict[str, Any], schema: dict[str
         fallback_valid=document["fallback"][1],
         shape_keys=shape_keys,
         calibration=document["calibration"],
+        mentions=document["mentions"],
+        items={name: Items.from_json(items) for name, items in document["items"]},
     )
     weights, bias = arrays["weights"].astype(np.float32), arrays["bias"]
     if weights.shape != (features.size, len(bias)) or len(features.idf) > features.size:
         raise ValueError(f"weights {weights.shape} do not fit {features.size} features and {len(bias)} columns")
-    tagger = None
-    if document["tagger"]:
-        labels = [Label.from_json(item) for item in document["tagger"]["labels"]]
-        tagger = Tagger(labels, document["tagger"]["names"], arrays["tagger"].astype(np.float32))
+    tagger = _tagger(document["tagger"], arrays) if document["tagger"] else None
     return LinearModel(Contract(schema), features, weights, bias, structure, tagger, document["report"])
+
+
+def _tagger(document: dict[str, Any], arrays: dict[str, Any]) -> Tagger:
+    crfs = []
+    for k, part in enumerate(document["crfs"]):
+        lexicon = Lexicon.from_names(part["names"])
+        layers: list[Layer] = []
+        for n, own in enumerate(part["layers"]):
+            jumps = arrays[f"crf{k}.transitions{n}"].astype(np.float32)
+            if jumps.shape != (1 + 2 * len(own),) * 2:
+                raise ValueError(f"transitions {jumps.shape} of CRF {k} do not fit {len(own)} labels")
+            layers.append(Layer(own, jumps, layers[-1].columns.stop if layers else 0))
+        weights = np.zeros((lexicon.size, layers[-1].columns.stop if layers else 0), np.float32)
+        weights[arrays[f"crf{k}.feature"], arrays[f"crf{k}.tag"]] = arrays[f"crf{k}.weight"]
+        crfs.append(Crf(lexicon, weights, layers))
+    labels = [Label.from_json(item) for item in document["labels"]]
+    split = None if document["split"] is None else tuple(document["split"])
+    return Tagger(labels, Gazetteer.from_json(document["phrases"]), crfs, split, document["groups"])

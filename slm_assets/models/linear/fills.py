@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
-from slm_assets.models.linear.holes import PRECISE, TEXT, Hole
+from slm_assets.models.linear.holes import PRECISE, Hole
 from slm_assets.models.linear.paths import Path
 from slm_assets.models.linear.sources import Interner, Source
 
 _MAX_CONSTANTS: Final = 50
+_EITHER: Final = -2
+_WRONG: Final = 2**31 - 1
 
 
 @dataclass
@@ -53,8 +55,13 @@ def learn_fill(
     index = np.asarray(rows)
     candidates = [(source, column[index]) for source, column in hole.shortlist]
     if hole.label is not None:
-        aligned = np.asarray([(row, path) in hole.aligned for row in rows])
-        candidates.append((TEXT, np.where(aligned, codes, -1).astype(np.int32)))
+        candidates += _texts(hole.label.conventions, [hole.aligned.get((row, path)) for row in rows], codes)
+    if hole.listed is not None:
+        items = Source("items", extra=hole.name)
+        if not candidates:  # what lengths and values will come is open: no constants beside the text
+            return Fill([items]), set()
+        laid = np.asarray([row in hole.listed.rows for row in rows])
+        candidates.append((items, np.where(laid, codes, -1).astype(np.int32)))
     order, owner = _decision_list(candidates, codes)
     best = np.zeros(len(rows), bool)
     for _, column in candidates:
@@ -81,7 +88,7 @@ def _decision_list(
             yields = left & (column >= 0)
             right = int((yields & (column == codes)).sum())
             if k not in order and right >= least and right >= PRECISE * int(yields.sum()):
-                options.append((source.kind == "text", -right, k))
+                options.append((source.kind in ("text", "items"), -right, k))
         if not options:
             break
         k = min(options)[2]
@@ -108,18 +115,37 @@ def _ranked_fill(
             break
         truth[(truth < 0) & (candidates[best][1] == codes)] = len(sources)
         sources.append(candidates[best][0])
-    text = sources.index(TEXT) if TEXT in sources else -1
-    texts = {rows[i] for i in np.flatnonzero(truth == text).tolist()} if text >= 0 else set()
-    counts = Counter(codes[truth < 0].tolist())
+    by_text = [k for k, source in enumerate(sources) if source.kind == "text"]
+    texts = {rows[i] for i in np.flatnonzero(np.isin(truth, by_text)).tolist()}
+    explained = truth >= 0
+    if len(by_text) > 1:  # a text that either convention reads right says nothing about which one it follows
+        columns = dict(candidates)
+        either = np.sum([columns[sources[k]] == codes for k in by_text], axis=0) > 1
+        truth[either & np.isin(truth, by_text)] = _EITHER
+    counts = Counter(codes[truth == -1].tolist())
     common = sorted(counts, key=lambda code: (-counts[code], interner.texts[code]))
     repeated = [code for code in common if counts[code] >= 2 or len(codes) < 50]
     for code in (repeated or common[:1])[:_MAX_CONSTANTS]:
-        truth[(truth < 0) & (codes == code)] = len(sources)
+        truth[(truth == -1) & (codes == code)] = len(sources)
         sources.append(Source("const", extra=interner.texts[code]))
     used = np.flatnonzero(truth >= 0).tolist()
-    share = round(len(used) / len(codes), 4)
+    share = round(float((explained | (truth >= 0)).mean()), 4)
     fill = Fill(sources, trust=share, rows=[rows[i] for i in used], truth=truth[used].tolist())
     return fill, texts
+
+
+def _texts(
+    conventions: Sequence[str], right: Sequence[frozenset[str] | None], codes: NDArray[np.int32]
+) -> list[tuple[Source, NDArray[np.int32]]]:
+    """The text as a source, one for each convention that it may follow; −1 where it does not hold the value,
+    WRONG where another convention reads it."""
+    if len(conventions) < 2:
+        return [(Source("text"), np.where([by is not None for by in right], codes, -1).astype(np.int32))]
+    out = []
+    for name in conventions:
+        column = [-1 if by is None else code if name in by else _WRONG for by, code in zip(right, codes, strict=True)]
+        out.append((Source("text", cast=name), np.asarray(column, np.int32)))
+    return out
 
 
 def _constants(codes: NDArray[np.int32], interner: Interner) -> list[tuple[Source, NDArray[np.int32]]]:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
-from slm_assets.models.linear.align import Occurrence, align
+from slm_assets.models.linear.align import Occurrence, align, locate
 from slm_assets.models.linear.cover import cover, shortlist
+from slm_assets.models.linear.formats import convention, month_names
+from slm_assets.models.linear.items import Listed, learn_items
 from slm_assets.models.linear.paths import ABSENT, Path, general, get, text_of, walk
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.sources import (
@@ -33,7 +36,9 @@ OPEN: Final = 0.95
 OPEN_TEXT: Final = 0.8
 MANY: Final = 50
 PRECISE: Final = 0.97
-TEXT: Final = Source("text")
+TEXTUAL: Final = 0.9
+_SAMPLE: Final = 200
+_LEAST: Final = 10
 
 
 @dataclass
@@ -48,14 +53,18 @@ class Occurrences:
 @dataclass
 class Hole:
     """A computed place. `shortlist`: sources worth trying, with their columns; `label`: how texts give it;
-    `aligned`: (row, path) found in the texts; `unexplained`: share of its values that no source yields."""
+    `aligned`: (row, path) found in the texts → the conventions that read it right; `unexplained`: share of
+    its values that no source yields; `textual`: nearly all of its values stand in the texts and nowhere else
+    in the input; `listed`: how a text lists the items of an array."""
 
     name: str
     shortlist: list[tuple[Source, Codes]]
     label: Label | None
     found: list[Occurrence]
     unexplained: float
-    aligned: set[tuple[int, Path]] = field(default_factory=set)
+    aligned: dict[tuple[int, Path], frozenset[str]] = field(default_factory=dict)
+    textual: bool = False
+    listed: Listed | None = None
 
 
 @dataclass
@@ -90,6 +99,11 @@ class Corpus:
             self.decoded[key] = columns("out", parts, self.interner, path)
         if len(self.keys) > 1:
             self.keys = _dependency_order(self)
+
+    @cached_property
+    def months(self) -> dict[str, int]:
+        """Names of months in the languages of the texts, beside English."""
+        return month_names({token.low for row in self.docs for document in row for token in document.tokens})
 
     def columns_for(self, key: str | None) -> list[dict[Source, Codes]]:
         """What a value under a top key may be computed from: the input and the keys before it."""
@@ -186,7 +200,7 @@ class _Search:
         if place is None:
             return
         distinct = len(set(place.codes))
-        if distinct <= 2:
+        if distinct <= 2 and not self._literal(place):
             return
         texts = [self.corpus.interner.texts[code] for code in place.codes]
         container = any(text[0] in "{[" for text in texts)
@@ -202,6 +216,8 @@ class _Search:
             tables=not container and not listed,
         )
         scattered = listed and hole.label is not None and len(hole.label.table) > 6 * distinct
+        if container and hole.unexplained > 1 - OPEN and self._list(name, place, hole):
+            return
         if copied or (hole.unexplained <= 1 - (OPEN_TEXT if hole.found else OPEN) and not scattered):
             self._open(hole, len(texts))
         elif container:
@@ -214,6 +230,40 @@ class _Search:
                 hole.unexplained * len(texts),
                 "number that no source yields; only values seen in training are answered",
             )
+
+    def _list(self, name: str, place: Occurrences, hole: Hole) -> bool:
+        """Open an array whose items the texts list; whether it is one."""
+        corpus = self.corpus
+        if any(corpus.interner.texts[code][0] != "[" for code in set(place.codes)):
+            return False
+        covered, _ = cover(np.asarray(place.rows), np.asarray(place.codes, np.int32), hole.shortlist)
+        arrays = [
+            (row, path, corpus.interner.value(code))
+            for row, path, code, known in zip(place.rows, place.paths, place.codes, covered, strict=True)
+            if not known
+        ]
+        fields = [child.rpartition("/")[2] for child in self.children.get(f"{name}/*", [])]
+        if not fields or "*" in fields or len(set(place.rows)) < len(place.rows):
+            return False
+        forms = {key: corpus.contract.form((*place.paths[0], 0, key)) for key in fields}
+        months = corpus.months if "date" in forms.values() else {}
+        hole.listed = learn_items(corpus.docs, name, arrays, forms, months)
+        if hole.listed is None:
+            return False
+        hole.label, hole.found, hole.aligned, hole.unexplained = None, [], {}, 0.0
+        self._open(hole, len(place.rows))
+        return True
+
+    def _literal(self, place: Occurrences) -> bool:
+        """Whether the values are free strings that stand in the texts just so, in 95 % of a sample."""
+        corpus = self.corpus
+        values = [corpus.interner.value(code) for code in set(place.codes)]
+        if not all(isinstance(v, str) and v for v in values) or corpus.contract.choices(place.paths[0]) is not None:
+            return False
+        step = max(1, len(place.rows) // _SAMPLE)
+        sample = list(zip(place.rows, place.codes, strict=True))[::step]
+        found = sum(bool(locate(corpus.docs[row], corpus.interner.value(code))) for row, code in sample)
+        return len(sample) >= _LEAST and found >= OPEN * len(sample)
 
     def _copied(self, place: Occurrences) -> bool:
         """Whether some of the values, be they listed or not, are plain copies from the input: where the copy
@@ -275,20 +325,23 @@ class _Search:
                 covered, _ = cover(rows, codes, candidates)
         label: Label | None = None
         found: list[Occurrence] = []
-        aligned: set[tuple[int, Path]] = set()
+        aligned: dict[tuple[int, Path], frozenset[str]] = {}
         if covered.mean() < 0.98 and any(corpus.docs):
             items = [
                 Occurrence(place.rows[k], place.paths[k], corpus.interner.value(place.codes[k]))
                 for k in np.flatnonzero(~covered)
                 if corpus.docs[place.rows[k]]
             ]
-            label = align(corpus.docs, items, name, lookup=lookup)
+            form = corpus.contract.form(place.paths[0])
+            months = corpus.months if form == "date" else None
+            label = align(corpus.docs, items, name, lookup=lookup, form=form, months=months)
             found = [item for item in items if item.places]
-            aligned = {(item.row, item.path) for item in found}
+            aligned = {(item.row, item.path): frozenset(map(convention, item.casts)) for item in found}
             if len(found) < max(1, len(rows) // 200) or not (label.casts or label.table):
-                label, found, aligned = None, [], set()
+                label, found, aligned = None, [], {}
         unexplained = 1 - (int(covered.sum()) + len(found)) / len(rows)
-        return Hole(name, candidates, label, found, max(0.0, unexplained), aligned)
+        textual = len(found) >= TEXTUAL * len(rows)
+        return Hole(name, candidates, label, found, max(0.0, unexplained), aligned, textual)
 
     def _tables(
         self, rows: NDArray[np.int64], codes: Codes, known: Sequence[dict[Source, Codes]]

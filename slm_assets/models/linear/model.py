@@ -16,12 +16,14 @@ from slm_assets.canonical import Json
 from slm_assets.models.base import Prediction, Span
 from slm_assets.models.linear.features import Featurizer
 from slm_assets.models.linear.fills import Fill
+from slm_assets.models.linear.items import Items
 from slm_assets.models.linear.paths import ABSENT, Path, get, pointer
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.sources import Source, resolve
-from slm_assets.models.linear.spans import Document, Found, Tagger, documents, in_order
+from slm_assets.models.linear.spans import Document, Found, documents, in_order
 from slm_assets.models.linear.stages import names_of_stage, stage_of
 from slm_assets.models.linear.structure import Factor, Structure, holds, own_copy, placed
+from slm_assets.models.linear.tagger import Reading, Tagger
 
 _TRIES: Final = 24
 _DOUBTS: Final = 30
@@ -40,22 +42,22 @@ class _Turn:
         parts = model.features.parts(value)
         names = list(parts.names)
         self._docs: list[Document] = []
-        self._margins: list[Weights] = []
-        self._found: dict[int, list[Found]] = {}
-        if self._tagger is not None and parts.texts:
+        self._readings: dict[int, Reading] = {}
+        if self._tagger is not None:
             self._docs = documents(parts.texts)
-            self._margins = [self._tagger.scores(document) for document in self._docs]
-            names += self._tagger.mentions(self._docs, self._margins)
+            if model.structure.mentions == 0:
+                names += self.read(ABSENT).mentions()
         self.active = model.features.known(names)
         index, amounts = model.features.row(self.active, parts)
         self.scores = model.bias + model.sum_rows(index, amounts)
 
-    def texts(self, label: int) -> list[Found]:
-        """Values found for a label, the best first."""
-        if label not in self._found:
-            found = self._tagger.find(self._docs, self._margins, label, 12) if self._tagger else []
-            self._found[label] = found
-        return self._found[label]
+    def read(self, decoded: Json) -> Reading:
+        """The texts under the CRF that goes with the output decoded so far."""
+        assert self._tagger is not None
+        group = self._tagger.group(decoded)
+        if group not in self._readings:
+            self._readings[group] = self._tagger.read(self._docs, group)
+        return self._readings[group]
 
 
 @dataclass
@@ -64,6 +66,7 @@ class _Filled:
     probability: float
     span: Found | None = None
     forced: bool = False
+    inside: tuple[tuple[Path, Found], ...] = ()
 
 
 @dataclass
@@ -105,6 +108,10 @@ class LinearModel:
             self._units[stage_of(unit.path, structure.stages)].append(u)
         self._factor_of = {u: f for f, factor in enumerate(structure.factors) for u in factor.units}
         self._labels = {label.name: k for k, label in enumerate(tagger.labels)} if tagger else {}
+        self._there = [
+            next((k for k, shapes in enumerate(f.classes) if structure.templates[shapes[0]].holes), 0) if f.label else 0
+            for f in structure.factors
+        ]
 
     @property
     def shape_index(self) -> dict[str, int]:
@@ -192,6 +199,20 @@ class LinearModel:
             top = np.argsort(-own, kind="stable")[:_ALTERNATIVES].tolist()
         return [(float(shifted[k]) - total, k) for k in top]
 
+    def _told(self, turn: _Turn, made: _Made, f: int) -> list[tuple[float, int]]:
+        """Both classes of a factor that the tagger decides, the better first: what it says holds."""
+        factor, there = self.structure.factors[f], self._there[f]
+        label = self._labels[factor.label]
+        reading = turn.read(made.output)
+        if label not in reading.tags:
+            return [(0.0, 1 - there)]
+        found = reading.find(label, must=False)
+        if found:
+            chance = min(max(found[0].probability, 0.5), 1 - 1e-6)
+            return [(0.0, there), (log(1 - chance) - log(chance), 1 - there)]
+        chance = min(max(reading.possible(label), 1e-6), 0.5)
+        return [(log(1 - chance), 1 - there), (log(chance), there)]
+
     def _make(self, turn: _Turn, moved: dict[Any, int]) -> _Made:
         """Decide and fill stage by stage. `moved`: the points that take another than their best choice."""
         structure = self.structure
@@ -199,14 +220,14 @@ class LinearModel:
         chosen: dict[int, list[int]] = {}
         active = set(turn.active)
         for k, units in enumerate(self._units):
-            self._enter(made, active, k)
+            self._enter(turn, made, active, k)
             for u in units:
                 unit = structure.units[u]
                 if unit.parent >= 0 and not holds(made.output, unit):
                     continue
                 f = self._factor_of[u]
                 if f not in chosen:
-                    chosen[f] = self._choose(made, f, moved)
+                    chosen[f] = self._choose(turn, made, f, moved)
                 shape = chosen[f][structure.factors[f].units.index(u)]
                 if not self._place(turn, made, u, shape, moved):
                     made.complete = False
@@ -214,12 +235,14 @@ class LinearModel:
         made.complete = made.output is not ABSENT
         return made
 
-    def _enter(self, made: _Made, active: set[int], k: int) -> None:
+    def _enter(self, turn: _Turn, made: _Made, active: set[int], k: int) -> None:
         """Add to the scores what a stage knows beyond the one before it."""
         features = self.features
         blocks = []
         if k:
             names = names_of_stage(made.output, self.structure.stages, k - 1)
+            if k == self.structure.mentions:
+                names = [*names, *turn.read(made.output).mentions()]
             fresh = [i for i in features.known(names) if i not in active]
             active.update(fresh)
             blocks.append(features.flat(fresh, features.settings.path_weight))
@@ -229,13 +252,14 @@ class LinearModel:
             if len(index):
                 made.scores = made.scores + self.sum_rows(index, amounts)
 
-    def _choose(self, made: _Made, f: int, moved: dict[Any, int]) -> list[int]:
+    def _choose(self, turn: _Turn, made: _Made, f: int, moved: dict[Any, int]) -> list[int]:
         """The shapes that a factor gives its units."""
         factor = self.structure.factors[f]
-        ranked = self._rank_factor(factor, made.scores)
+        ranked = self._told(turn, made, f) if factor.label else self._rank_factor(factor, made.scores)
         logp, chosen = ranked[min(moved.get(("f", f), 0), len(ranked) - 1)]
         made.logp += logp
-        made.options["f", f] = [each for each, _ in ranked]
+        if len(ranked) > 1:
+            made.options["f", f] = [each for each, _ in ranked]
         return factor.classes[chosen]
 
     def _place(self, turn: _Turn, made: _Made, u: int, shape: int, moved: dict[Any, int]) -> bool:
@@ -257,7 +281,7 @@ class LinearModel:
         want = moved.get(point, 0)
         if want == 0 and fill.start < 0:
             first = fill.sources[0]
-            if first.kind != "text":
+            if first.kind not in ("text", "items"):
                 value = resolve(first, turn.value, made.output)
                 if value is not ABSENT:
                     made.options[point] = [0.0, log(0.05)] if len(fill.sources) > 1 else [0.0]
@@ -273,6 +297,7 @@ class LinearModel:
             made.forced += made.options[point][want]
         if chosen.span is not None:
             made.spans.append((path, chosen.span))
+        made.spans += [((*path, *below), found) for below, found in chosen.inside]
         made.output = placed(made.output, path, chosen.value)
         return True
 
@@ -294,27 +319,45 @@ class LinearModel:
                 last = place + 1 == len(order) or fill.start >= 0
                 out += self._read(turn, source, path, made.output, chance, must=last and not out)
                 continue
+            if source.kind == "items":
+                out.append(self._list(turn, self.structure.items[source.extra], made.output, chance))
+                continue
             value = resolve(source, turn.value, made.output)
             if value is not ABSENT:
                 out.append(_Filled(value, chance))
         resort = _Filled(orjson.loads(fill.resort), max(_LAST_RESORT, fill.common))
-        doubtful = bool(out) and out[0].span is not None and out[0].span.score < 0
+        doubtful = bool(out) and out[0].span is not None and not out[0].span.told
         if doubtful and resort.probability > out[0].probability:
             return [resort, *out[:8]]
         return [*out[:8], replace(resort, probability=_LAST_RESORT, forced=True)]
 
+    def _list(self, turn: _Turn, items: Items, decoded: Json, chance: float) -> _Filled:
+        """An array from the pieces of the texts that the tagger takes for its fields."""
+        reading = turn.read(decoded)
+        pieces = sorted(
+            (d, found.start, line, name, found)
+            for name, label in items.fields.items()
+            for d, line, found in reading.told(self._labels[label])
+        )
+        value: list[Json] = []
+        inside: list[tuple[Path, Found]] = []
+        for item, parts in items.read([(line, name, found.value) for _, _, line, name, found in pieces]):
+            inside += [((len(value), name), pieces[k][4]) for name, k in sorted(parts.items())]
+            value.append(item)
+        for _, found in inside:
+            chance *= max(found.probability, 0.01)
+        if not value:
+            chance *= 1 - min(0.99, max(reading.possible(self._labels[label]) for label in items.fields.values()))
+        return _Filled(value, chance, inside=tuple(inside))
+
     def _read(
         self, turn: _Turn, source: Source, path: Path, decoded: Json, chance: float, *, must: bool
     ) -> list[_Filled]:
-        found = turn.texts(self._labels[source.extra])
-        if not must:
-            found = [item for item in found if item.score > 0]
+        found = turn.read(decoded).find(self._labels[source.extra], source.cast, must=must)
         at = max((i for i, step in enumerate(path) if isinstance(step, int)), default=-1)
         if at >= 0:
             array = get(decoded, path[:at])
             items = in_order(found, len(array))
             k = int(path[at])
             found = [items[k]] if k < len(items) else []
-        return [
-            _Filled(item.value, chance / (1 + exp(-max(-30.0, min(30.0, 2 * item.score)))), item) for item in found[:4]
-        ]
+        return [_Filled(item.value, chance * item.probability, item) for item in found[:4]]

@@ -56,6 +56,14 @@ class Contract:
                 return None
         return len(values) or None
 
+    def form(self, path: Path) -> str | None:
+        """The `format` that the contract gives this place, None where it gives none."""
+        nodes = [self.schema]
+        for step in path:
+            nodes = [child for node in self._spread(nodes) for child in _children(node, step)]
+        forms = (node.get("format") for node in self._spread(nodes))
+        return next((form for form in forms if isinstance(form, str)), None)
+
     def _spread(self, nodes: list[Any]) -> list[dict[str, Any]]:
         """The nodes with references followed and combinators opened, each once."""
         out: list[dict[str, Any]] = []

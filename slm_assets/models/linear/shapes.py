@@ -122,10 +122,11 @@ def unit_keys(unit: Unit, outputs: Sequence[Json], holes: set[str], layout: Layo
     return {row: shape_key(value, unit.path, holes, layout) for row, value in unit_rows(unit, outputs)}
 
 
-def plan(corpus: Corpus, holes: set[str], *, max_shapes: int) -> tuple[Layout, list[dict[int, str]]]:
+def plan(corpus: Corpus, holes: set[str], textual: set[str], *, max_shapes: int) -> tuple[Layout, list[dict[int, str]]]:
     """Take the outputs apart: one unit a top key, split where the shapes are too many or too rare.
 
-    Returns the layout and, per unit, row → class key.
+    `textual`: holes that only texts fill; a unit that is such a hole or absent is decided with others only
+    where these leave no doubt about it. Returns the layout and, per unit, row → class key.
     """
     layout = Layout([], [], set(), set())
     keys: list[dict[int, str]] = []
@@ -146,29 +147,41 @@ def plan(corpus: Corpus, holes: set[str], *, max_shapes: int) -> tuple[Layout, l
                 add(Unit((*unit.path, name), index))
             return
         classes = unit_keys(unit, corpus.outputs, holes, layout)
-        for child in _split(unit, index, classes, corpus, layout, max_shapes) if not whole else []:
+        for child in _split(unit, index, classes, corpus, layout, textual, max_shapes) if not whole else []:
             add(child)
         keys[index] = (
             unit_keys(unit, corpus.outputs, holes, layout) if unit.path in layout.cuts | layout.sets else classes
         )
 
     add(Unit(()))
-    layout.factors = _merge(layout, keys)
+    alone = {u for u, unit in enumerate(layout.units) if not unit.member and general(unit.path) in textual}
+    layout.factors = _merge(layout, keys, alone)
     return layout, keys
 
 
 def _split(
-    unit: Unit, index: int, classes: dict[int, str], corpus: Corpus, layout: Layout, max_shapes: int
+    unit: Unit,
+    index: int,
+    classes: dict[int, str],
+    corpus: Corpus,
+    layout: Layout,
+    textual: set[str],
+    max_shapes: int,
 ) -> list[Unit]:
-    """The children of a unit whose shapes explode; marks the unit as cut. Empty: leave it whole."""
+    """The children of a unit whose shapes explode, or differ by what texts hold; marks the unit as cut. Empty:
+    leave it whole."""
     counts = Counter(classes.values())
     rare_below = 5 if len(classes) >= 500 else 2
     rare = sum(n for n in counts.values() if n < rare_below)
-    if len(counts) <= 2 or len(unit.path) > MAX_DEPTH or (len(counts) <= max_shapes and rare <= 0.05 * len(classes)):
+    if len(counts) <= 2 or len(unit.path) > MAX_DEPTH:
         return []
     values = [value for _, value in unit_rows(unit, corpus.outputs)]
     objects = [v for v in values if isinstance(v, dict)]
     arrays = [v for v in values if isinstance(v, list)]
+    present = Counter(name for v in objects for name in v)
+    told = sum(n < len(objects) and general((*unit.path, name)) in textual for name, n in present.items())
+    if told < 2 and len(counts) <= max_shapes and rare <= 0.05 * len(classes):
+        return []
     members = _members(arrays) if not objects else []
     if members:
         layout.sets.add(unit.path)
@@ -210,8 +223,9 @@ def _members(arrays: Sequence[list[Json]]) -> list[str]:
     return order if wrong <= 0.02 * max(1, sum(after.values())) else []
 
 
-def _merge(layout: Layout, keys: Sequence[dict[int, str]]) -> list[list[int]]:
-    """Join siblings whose joint classes are hardly more than the larger one's: they belong together."""
+def _merge(layout: Layout, keys: Sequence[dict[int, str]], alone: set[int]) -> list[list[int]]:
+    """Join siblings whose joint classes are hardly more than the larger one's (those `alone`: no more): they
+    belong together."""
     by_parent: dict[tuple[int, bytes], list[tuple[list[int], Codes]]] = {}
     for i, unit in enumerate(layout.units):
         rows = np.asarray(sorted(keys[i]), np.int64)
@@ -222,7 +236,7 @@ def _merge(layout: Layout, keys: Sequence[dict[int, str]]) -> list[list[int]]:
     for siblings in by_parent.values():
         groups = siblings
         while 1 < len(groups) <= _MAX_SIBLINGS:
-            best = _best_pair(groups)
+            best = _best_pair(groups, alone)
             if best is None:
                 break
             a, b, joint = best
@@ -232,7 +246,7 @@ def _merge(layout: Layout, keys: Sequence[dict[int, str]]) -> list[list[int]]:
     return sorted(out)
 
 
-def _best_pair(groups: Sequence[tuple[list[int], Codes]]) -> tuple[int, int, Codes] | None:
+def _best_pair(groups: Sequence[tuple[list[int], Codes]], alone: set[int]) -> tuple[int, int, Codes] | None:
     best: tuple[float, int, int, Codes] | None = None
     sizes = [int(codes.max()) + 1 if len(codes) else 0 for _, codes in groups]
     for a in range(len(groups)):
@@ -241,6 +255,7 @@ def _best_pair(groups: Sequence[tuple[list[int], Codes]]) -> tuple[int, int, Cod
                 continue
             joint = np.unique(groups[a][1] * sizes[b] + groups[b][1], return_inverse=True)
             ratio = len(joint[0]) / max(sizes[a], sizes[b])
-            if ratio <= MERGE and (best is None or (ratio, a, b) < best[:3]):
+            limit = MERGE if alone.isdisjoint(groups[a][0]) and alone.isdisjoint(groups[b][0]) else 1.0
+            if ratio <= limit and (best is None or (ratio, a, b) < best[:3]):
                 best = (ratio, a, b, joint[1].astype(np.int64))
     return None if best is None else best[1:]

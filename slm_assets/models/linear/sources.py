@@ -31,12 +31,13 @@ _FLOAT = re.compile(r"-?\d{1,15}\.\d{1,9}")
 @dataclass(frozen=True, slots=True, order=True)
 class Source:
     """One way. `kind`: in (the input), out (the output decoded so far), map (each item of an input array),
-    table and otable (a learned table from a scalar of the input, or of the output so far), text (a span;
-    `path` is empty, the tagger knows where), const.
+    items (an array that a text lists), table and otable (a learned table from a scalar of the input, or of
+    the output so far), text (a span; `path` is empty, the tagger knows where), const.
 
     `part` of a string: "<separator><side>" with side a (before the first), b (after the first), c (before
-    the last), d (after the last); `cast`: int, float, str, lower, upper; `extra`: canonical JSON of a
-    constant, of a map's template, or of a table {canonical key: value}.
+    the last), d (after the last); `cast`: int, float, str, lower, upper, or the convention by which a text
+    is read; `extra`: canonical JSON of a constant, of a map's template, or of a table {canonical key: value};
+    the name of a label or of an array.
     """
 
     kind: str

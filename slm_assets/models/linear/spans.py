@@ -1,64 +1,68 @@
-"""Finding values in texts: a linear tagger scores tokens, the best piece that casts to a value is taken."""
+"""Values in texts: documents, the labels whose values they hold, and what a piece of a text stands for."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from slm_assets.canonical import Json
+from slm_assets.models.linear.formats import MONTHS, convention
+from slm_assets.models.linear.lexicon import outline
 from slm_assets.models.linear.paths import ABSENT, Path
-from slm_assets.models.linear.text import CASTS, Token, close, tokens
+from slm_assets.models.linear.text import Token, cast, close, tokens
 
-_DIGIT = re.compile(r"\d")
-_TRIES: Final = 300
-
-BIAS: Final = "bias"
-"""The feature that every token has, and every tagger knows: so no token is without features."""
-
-_FUZZY_TRIES: Final = 12
+_LONG: Final = 40
+_TOO_LONG: Final = 120
+_STOPS: Final = frozenset(".!?;")
 
 
 @dataclass
 class Label:
     """A place of the output that is filled from texts. `table`: alias (lower case) → value; `casts` are
-    tried in order on pieces of the given `forms` (outlines; none: any); `longest` in tokens."""
+    tried in order on pieces of the given `forms` (outlines; none: any); `longest` in tokens; `months`: names
+    of months that are not English."""
 
     name: str
     casts: tuple[str, ...] = ()
     table: dict[str, Json] = field(default_factory=dict)
     longest: int = 1
     forms: tuple[str, ...] = ()
+    months: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def conventions(self) -> tuple[str, ...]:
+        """The conventions that its texts may follow."""
+        return tuple(filter(None, map(convention, self.casts)))
 
     def to_json(self) -> Json:
         """A list that `from_json` reads."""
-        return [self.name, list(self.casts), self.table, self.longest, list(self.forms)]
+        return [self.name, list(self.casts), self.table, self.longest, list(self.forms), self.months]
 
     @classmethod
     def from_json(cls, value: Json) -> Label:
         """The inverse of `to_json`."""
-        name, casts, table, longest, forms = value
-        return cls(name, tuple(casts), table, longest, tuple(forms))
+        name, casts, table, longest, forms, months = value
+        return cls(name, tuple(casts), table, longest, tuple(forms), months)
 
 
 class Found(NamedTuple):
-    """A value read from a text: where, and the tagger's margin for it."""
+    """A value read from a text: where, its probability, and whether it stands in the likeliest tagging."""
 
     value: Any
     path: Path
     start: int
     end: int
-    score: float
+    probability: float
+    told: bool
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text of an input with its tokens."""
+    """One text of an input with its tokens; `place` is the name that its path has in all inputs."""
 
+    place: str
     path: Path
     text: str
     tokens: list[Token]
@@ -67,125 +71,74 @@ class Document:
         """The text of tokens i to j (inclusive)."""
         return self.text[self.tokens[i].start : self.tokens[j].end]
 
+    @cached_property
+    def chains(self) -> list[tuple[int, int]]:
+        """Lines, long ones cut at the ends of sentences: (first token, the one past the last)."""
+        out: list[tuple[int, int]] = []
+        start = 0
+        size = len(self.tokens)
+        lines = "\n" in self.text
+        if not lines and size <= _LONG:
+            return [(0, size)] if size else []
+        for i in range(1, size):
+            before = self.tokens[i - 1]
+            cut = lines and "\n" in self.text[before.end : self.tokens[i].start]
+            if cut or (i - start >= _LONG and before.low in _STOPS) or i - start >= _TOO_LONG:
+                out.append((start, i))
+                start = i
+        return [*out, (start, size)] if size else []
+
+    @cached_property
+    def starts(self) -> dict[int, int]:
+        """Offset → the token that starts there."""
+        return {token.start: i for i, token in enumerate(self.tokens)}
+
+    @cached_property
+    def ends(self) -> dict[int, int]:
+        """Offset → the token that ends there."""
+        return {token.end: i for i, token in enumerate(self.tokens)}
+
+    def around(self, i: int, j: int) -> list[str]:
+        """What stands around tokens i to j (inclusive): the nearest word and the token before them, the token
+        after, the first word of their line."""
+        start, end = self.chains[self.line_of[i]]
+        words = [t.low for t in self.tokens[start:i] if t.low[0].isalpha()]
+        before = self.tokens[i - 1].low if i > start else "<"
+        after = self.tokens[j + 1].low if j + 1 < end else ">"
+        return [f"-{before}", f"+{after}", *(f"~{word}" for word in words[-1:]), *(f"^{word}" for word in words[:1])]
+
+    @cached_property
+    def line_of(self) -> list[int]:
+        """The chain of each token."""
+        return [k for k, (start, end) in enumerate(self.chains) for _ in range(start, end)]
+
+    @cached_property
+    def _values(self) -> dict[str, dict[Json, list[tuple[int, int]]]]:
+        return {}
+
+    def values(self, name: str, months: Mapping[str, int]) -> dict[Json, list[tuple[int, int]]]:
+        """What a cast makes of the pieces of this text: number or string → (first, last token)."""
+        known = self._values.get(name)
+        if known is None:
+            known = self._values[name] = {}
+            longest = 1 if name in ("int", "float", "digits") else 3 if name.startswith("money") else 6
+            for i, token in enumerate(self.tokens):
+                named = name in ("int", "digits") or token.low in MONTHS or token.low in months
+                if not (named or token.low[0].isdigit()):
+                    continue
+                for j in range(i, min(len(self.tokens), i + longest)):
+                    if name.startswith("money") and not self.tokens[j].low[0].isdigit():
+                        continue  # the amount alone: its currency may stand on either side, or nowhere
+                    value = cast(name, self.piece(i, j), months)
+                    if value is not ABSENT:
+                        key = float(value) if isinstance(value, (int, float)) else value
+                        known.setdefault(key, []).append((i, j))
+        return known
+
 
 def documents(texts: Sequence[tuple[str, Path, str]]) -> list[Document]:
     """Tokenise the texts of an input."""
-    return [Document(path, text, tokens(text)) for _, path, text in texts]
-
-
-def outline(word: str) -> str:
-    """The form of a word: letters A/a, digits 0, runs longer than two cut."""
-    out = ""
-    for char in word[:24]:
-        kind = "0" if char.isdigit() else "A" if char.isupper() else "a" if char.isalpha() else char
-        if not out.endswith(kind * 2):
-            out += kind
-    return out
-
-
-def token_features(document: Document, gazetteer: Sequence[frozenset[str]]) -> list[list[str]]:
-    """Names of the features of each token: itself, its form, its neighbours, and known aliases."""
-    lows = [_DIGIT.sub("0", t.low) for t in document.tokens]
-    known = ["".join(str(k) for k, words in enumerate(gazetteer) if t.low in words) for t in document.tokens]
-    size = len(lows)
-    padded = ["<<", "<", *lows, ">", ">>"]
-    out = []
-    for i in range(size):
-        before2, before, low, after, after2 = padded[i : i + 5]
-        names = [
-            BIAS,
-            "w=" + low,
-            "f=" + outline(document.text[document.tokens[i].start : document.tokens[i].end]),
-            "a=" + low[:3],
-            "z=" + low[-3:],
-            "-1=" + before,
-            "+1=" + after,
-            "-2=" + before2,
-            "+2=" + after2,
-            f"-21={before2} {before}",
-            f"+12={after} {after2}",
-            f"-10={before} {low}",
-            f"+01={low} {after}",
-        ]
-        if known[i]:
-            names.append("g=" + known[i])
-        if i and known[i - 1]:
-            names.append("-g=" + known[i - 1])
-        if i + 1 < size and known[i + 1]:
-            names.append("+g=" + known[i + 1])
-        out.append(names)
-    return out
-
-
-class Tagger:
-    """Weights [features, 1 + 2 · labels] in the order O, B and I of each label."""
-
-    def __init__(self, labels: list[Label], names: Sequence[str], weights: NDArray[np.float32]) -> None:
-        self.labels = labels
-        self.names = list(names)
-        self.weights = weights
-        self._index = {name: i for i, name in enumerate(names)}
-        self.gazetteer = gazetteer(labels)
-
-    def scores(self, document: Document) -> NDArray[np.float32]:
-        """Margins [tokens, 1 + 2 · labels]."""
-        index = self._index
-        rows: list[int] = []
-        starts: list[int] = []
-        for names in token_features(document, self.gazetteer):
-            starts.append(len(rows))
-            rows += [index[name] for name in names if name in index]
-        if not starts:
-            return np.zeros((0, self.weights.shape[1]), np.float32)
-        taken = self.weights.take(rows, axis=0)
-        summed: NDArray[np.float32] = np.add.reduceat(taken, starts, axis=0)
-        return summed
-
-    def mentions(self, docs: Sequence[Document], scores: Sequence[NDArray[np.float32]]) -> list[str]:
-        """Names of structured features: which labels the tagger sees, how often, and whether as a value."""
-        counts: dict[str, int] = {}
-        for document, margins in zip(docs, scores, strict=True):
-            best = margins.argmax(axis=1).tolist() if len(margins) else []
-            for i, tag in enumerate(best):
-                if tag % 2 == 1:
-                    label = tag // 2
-                    j = i
-                    while j + 1 < len(best) and best[j + 1] == tag + 1:
-                        j += 1
-                    spec = self.labels[label]
-                    known = cast_span(spec, document, i, j) is not ABSENT or fuzzy(spec, document, i, j) is not ABSENT
-                    name = f"tag:{spec.name}{'' if known else '?'}"
-                    counts[name] = counts.get(name, 0) + 1
-        return [*counts, *(f"{name}#{min(n, 4)}" for name, n in counts.items())]
-
-    def find(
-        self, docs: Sequence[Document], scores: Sequence[NDArray[np.float32]], label: int, most: int
-    ) -> list[Found]:
-        """Up to `most` values for a label, the best first; they may overlap."""
-        spec = self.labels[label]
-        spans = _ranked(docs, scores, label, spec.longest)
-        found: list[Found] = []
-        for score, d, i, j in spans[:_TRIES]:
-            value = cast_span(spec, docs[d], i, j)
-            if value is not ABSENT:
-                found.append(_found(docs[d], i, j, value, score))
-                if len(found) == most:
-                    break
-        if not found and spec.table:
-            for score, d, i, j in spans[:_FUZZY_TRIES]:
-                value = fuzzy(spec, docs[d], i, j)
-                if value is not ABSENT:
-                    return [_found(docs[d], i, j, value, score)]
-        return found
-
-
-def _found(document: Document, i: int, j: int, value: Any, score: float) -> Found:
-    return Found(value, document.path, document.tokens[i].start, document.tokens[j].end, score)
-
-
-def gazetteer(labels: Sequence[Label]) -> list[frozenset[str]]:
-    """The words that stand in each label's aliases."""
-    return [frozenset(word for alias in label.table for word in alias.split(" ")) for label in labels]
+    return [Document(place, path, text, tokens(text)) for place, path, text in texts]
 
 
 def alias_of(document: Document, i: int, j: int) -> str:
@@ -193,16 +146,18 @@ def alias_of(document: Document, i: int, j: int) -> str:
     return " ".join(token.low for token in document.tokens[i : j + 1])
 
 
-def cast_span(label: Label, document: Document, i: int, j: int) -> Any:
-    """The value that tokens i to j (inclusive) stand for, or ABSENT."""
+def cast_span(label: Label, document: Document, i: int, j: int, reading: str = "") -> Any:
+    """The value that tokens i to j (inclusive) stand for, or ABSENT. `reading`: the one convention to follow."""
     if label.table:
         known = label.table.get(alias_of(document, i, j), ABSENT)
         if known is not ABSENT:
             return known
     if label.casts:
         piece = document.piece(i, j)
-        for cast in label.casts if not label.forms or outline(piece) in label.forms else ():
-            value = CASTS[cast](piece)
+        for name in label.casts if not label.forms or outline(piece) in label.forms else ():
+            if reading and convention(name) != reading:
+                continue
+            value = cast(name, piece, label.months)
             if value is not ABSENT:
                 return value
     return ABSENT
@@ -215,31 +170,6 @@ def fuzzy(label: Label, document: Document, i: int, j: int) -> Any:
         if alias[:1] == written[:1] and close(written, alias):
             return value
     return ABSENT
-
-
-def _ranked(
-    docs: Sequence[Document], scores: Sequence[NDArray[np.float32]], label: int, longest: int
-) -> list[tuple[float, int, int, int]]:
-    """(score, document, first token, last token) of all spans up to a length, the best first.
-
-    A span scores the margin of its B over O, plus those of I over O inside, less the next token's I.
-    """
-    spans: list[tuple[float, int, int, int]] = []
-    for d, margins in enumerate(scores):
-        size = len(margins)
-        if not size:
-            continue
-        begin = margins[:, 1 + 2 * label] - margins[:, 0]
-        inside = margins[:, 2 + 2 * label] - margins[:, 0]
-        after = np.maximum(np.append(inside[1:], np.float32(0)), 0)
-        total = begin
-        for length in range(1, min(longest, size) + 1):
-            if length > 1:
-                total = total[:-1] + inside[length - 1 :]
-            final = total - after[length - 1 :]
-            spans += zip(final.tolist(), [d] * len(final), range(size), range(length - 1, size), strict=False)
-    spans.sort(key=lambda span: (-span[0], span[1], span[2], span[3]))
-    return spans
 
 
 def in_order(found: Sequence[Found], count: int) -> list[Found]:

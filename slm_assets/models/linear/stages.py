@@ -31,22 +31,25 @@ def names_of_stage(output: Json, stages: Sequence[Path], k: int) -> list[str]:
     return [] if value is ABSENT else decoded_names(str(stages[k][-1]), value)
 
 
-def structured_names(parts: Sequence[Parts], tags: Sequence[list[str]]) -> list[list[str]]:
-    """Names that a row has from its input: places, values, mentions."""
-    return [[*p.names, *t] for p, t in zip(parts, tags, strict=True)]
-
-
 def activate(
-    features: Featurizer, names: Sequence[Sequence[str]], outputs: Sequence[Json], stages: Sequence[Path]
+    features: Featurizer,
+    parts: Sequence[Parts],
+    tags: Sequence[Sequence[str]],
+    mentions: int,
+    outputs: Sequence[Json],
+    stages: Sequence[Path],
 ) -> list[list[list[int]]]:
-    """Per stage and row: sorted indices of the structured features, those of earlier stages included."""
-    known = [features.known(row) for row in names]
-    out = [known]
-    for k in range(len(stages) - 1):
-        known = [
-            sorted({*row, *features.known(names_of_stage(output, stages, k))})
-            for row, output in zip(known, outputs, strict=True)
-        ]
+    """Per stage and row: sorted indices of the structured features, those of earlier stages included.
+
+    `tags`: what the tagger sees in a row, known from stage `mentions` on.
+    """
+    known = [features.known(p.names) for p in parts]
+    out = []
+    for k in range(len(stages)):
+        fresh = [names_of_stage(output, stages, k - 1) if k else [] for output in outputs]
+        if k == mentions:
+            fresh = [[*names, *own] for names, own in zip(fresh, tags, strict=True)]
+        known = [sorted({*row, *features.known(names)}) for row, names in zip(known, fresh, strict=True)]
         out.append(known)
     return out
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from slm_assets.canonical import Json
 from slm_assets.models.linear.fills import Fill
+from slm_assets.models.linear.items import Items
 from slm_assets.models.linear.paths import ABSENT, Path, get
 from slm_assets.models.linear.shapes import PRESENT, Unit, read_shape
 
@@ -16,13 +17,20 @@ from slm_assets.models.linear.shapes import PRESENT, Unit, read_shape
 @dataclass
 class Factor:
     """Units that one classifier decides. `classes`: per class, one shape (index) per unit; `start`: its
-    first column; `stage`: what it may know of the output."""
+    first column; `stage`: what it may know of the output; `label`: of what is there where the tagger finds
+    it in a text, "" where a classifier decides."""
 
     units: list[int]
     classes: list[list[int]]
     start: int
     stage: int
     temperature: float = 0.5
+    label: str = ""
+
+    @property
+    def scored(self) -> bool:
+        """Whether a classifier decides."""
+        return len(self.classes) > 1 and not self.label
 
 
 @dataclass
@@ -37,7 +45,9 @@ class Template:
 @dataclass
 class Structure:
     """Everything that decides an output beside weights and vocabulary. `fills`: per (unit, shape) one fill
-    a hole; `calibration`: power and factor that turn the product of probabilities into a confidence."""
+    a hole; `calibration`: power and factor that turn the product of probabilities into a confidence;
+    `mentions`: the stage from which on it is a feature what the tagger sees, −1 for none; `items`: how
+    arrays are read from texts, by the extra of their source."""
 
     units: list[Unit]
     factors: list[Factor]
@@ -48,6 +58,8 @@ class Structure:
     fallback_valid: bool
     shape_keys: list[str]
     calibration: float = 1.0
+    mentions: int = -1
+    items: dict[str, Items] = field(default_factory=dict)
 
 
 def holds(output: Any, unit: Unit) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from slm_assets.canonical import Json
+from slm_assets.models.linear.formats import CONVENTIONS, MONTHS, written_amount, written_date
 from slm_assets.models.linear.paths import ABSENT
 
 MAX_CHARS: Final = 20_000
@@ -42,26 +42,10 @@ NUMBER_WORDS: Final = (
     | {word: 10 * n for n, word in enumerate(_TENS, 2)}
     | {f"{ten}-{unit}": 10 * n + k for n, ten in enumerate(_TENS, 2) for k, unit in enumerate(_UNITS[1:10], 1)}
 )
-_MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
-_MONTH = {name: n for n, name in enumerate(_MONTHS, 1)} | {name[:3]: n for n, name in enumerate(_MONTHS, 1)}
 _INT = re.compile(r"[+-]?\d{1,15}")
 _FLOAT = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,9})?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})*,\d{1,9}|[+-]?\d{1,15},\d{1,9}")
-_DATE_PART = re.compile(r"\d+|[a-z]+")
 
 
 class Token(NamedTuple):
@@ -100,28 +84,6 @@ def _digits(piece: str) -> Any:
     return ABSENT if number is ABSENT else str(number)
 
 
-def _calendar(piece: str, *, month_first: bool) -> Any:
-    parts = _DATE_PART.findall(piece.lower())
-    parts = [p for p in parts if p not in ("st", "nd", "rd", "th", "of")]
-    if len(parts) != 3:
-        return ABSENT
-    named = [i for i, p in enumerate(parts) if p in _MONTH]
-    if named and all(p.isdigit() for i, p in enumerate(parts) if i != named[0]):
-        month = _MONTH[parts[named[0]]]
-        rest = [int(p) for i, p in enumerate(parts) if i != named[0]]
-        day, year = (rest[1], rest[0]) if rest[0] > 31 else (rest[0], rest[1])
-    elif all(p.isdigit() for p in parts):
-        a, b, c = (int(p) for p in parts)
-        year, month, day = (a, b, c) if a > 31 else (c, a, b) if month_first else (c, b, a)
-    else:
-        return ABSENT
-    year += 2000 if year < 100 else 0
-    try:
-        return date(year, month, day).isoformat()
-    except ValueError:
-        return ABSENT
-
-
 CASTS: Final[dict[str, Callable[[str], Any]]] = {
     "same": lambda piece: piece,
     "lower": str.lower,
@@ -130,23 +92,33 @@ CASTS: Final[dict[str, Callable[[str], Any]]] = {
     "int": _whole,
     "float": _real,
     "digits": _digits,
-    "day_first": lambda piece: _calendar(piece, month_first=False),
-    "month_first": lambda piece: _calendar(piece, month_first=True),
+    "date:dmy": lambda piece: written_date(piece, MONTHS, month_first=False),
+    "date:mdy": lambda piece: written_date(piece, MONTHS, month_first=True),
+    "money:point": lambda piece: written_amount(piece, "."),
+    "money:comma": lambda piece: written_amount(piece, ","),
 }
 """Name → function from a piece of text to a value or ABSENT, simplest first."""
 
-_STRING_CASTS = ("same", "lower", "upper", "title", "digits", "day_first", "month_first")
+_STRING_CASTS = ("same", "lower", "upper", "title", "digits")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def casts_for(value: Json) -> tuple[str, ...]:
-    """The casts that can yield a value of this type."""
+def casts_for(value: Json, form: str | None = None) -> tuple[str, ...]:
+    """The casts that can yield a value of this type, where the contract gives it this `format`."""
     if isinstance(value, bool) or value is None:
         return ()
-    if isinstance(value, int):
-        return ("int",)
-    if isinstance(value, float):
-        return ("float",)
-    return _STRING_CASTS if isinstance(value, str) else ()
+    if isinstance(value, (int, float)):
+        return CONVENTIONS["money"] if form == "money" else ("int",) if isinstance(value, int) else ("float",)
+    if not isinstance(value, str):
+        return ()
+    return CONVENTIONS["date"] if form == "date" or _DATE.fullmatch(value) else _STRING_CASTS
+
+
+def cast(name: str, piece: str, months: Mapping[str, int]) -> Any:
+    """The value of a piece of text by a cast, or ABSENT. `months`: further names of months."""
+    if months and name.startswith("date:"):
+        return written_date(piece, {**MONTHS, **months}, month_first=name == "date:mdy")
+    return CASTS[name](piece)
 
 
 @lru_cache(100_000)

@@ -15,7 +15,7 @@ from slm_assets.models.linear.features import Parts, find_texts, split_parts
 from slm_assets.models.linear.holes import Corpus, find_holes
 from slm_assets.models.linear.learner import folds
 from slm_assets.models.linear.model import LinearModel
-from slm_assets.models.linear.paths import text_of
+from slm_assets.models.linear.paths import pointer, text_of
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.settings import LinearSettings
 from slm_assets.models.linear.shapes import plan
@@ -80,11 +80,12 @@ def _train(
     corpus = Corpus(inputs, outputs, docs, text_names, contract, Interner())
     holes, uncovered = find_holes(corpus)
     say(0.3, "shapes")
-    layout, keys = plan(corpus, set(holes), max_shapes=settings.max_shapes)
+    textual = {name for name, hole in holes.items() if hole.textual}
+    layout, keys = plan(corpus, set(holes), textual, max_shapes=settings.max_shapes)
     build = Build(parts, names, corpus, holes, settings, seed)
     structure = build.structure(layout, keys, fallback_valid=valid)
     say(0.4, "spans")
-    tagger = build.tag()
+    tagger = build.tag(structure)
     say(0.5, "features")
     features = build.featurise(structure)
     say(0.6, "classifiers")
@@ -98,6 +99,7 @@ def _train(
         "char_weight": features.settings.char_weight,
         "holes": sorted(holes),
         "labels": [label.name for label in tagger.labels] if tagger else [],
+        "tagger_split": pointer(tagger.split) if tagger and tagger.split is not None else None,
         "uncovered": sorted(uncovered, key=lambda leaf: (-leaf["share_of_rows"], leaf["path"])),
     }
     model = LinearModel(contract, features, weights, bias, structure, tagger, report)
