@@ -81,6 +81,7 @@ class _Made:
     complete: bool
     scores: Weights
     forced: float = 0.0
+    reading: Reading | None = None
 
 
 class LinearModel:
@@ -203,7 +204,7 @@ class LinearModel:
         """Both classes of a factor that the tagger decides, the better first: what it says holds."""
         factor, there = self.structure.factors[f], self._there[f]
         label = self._labels[factor.label]
-        reading = turn.read(made.output)
+        reading = self._reading(turn, made)
         if label not in reading.tags:
             return [(0.0, 1 - there)]
         found = reading.find(label, must=False)
@@ -212,6 +213,16 @@ class LinearModel:
             return [(0.0, there), (log(1 - chance) - log(chance), 1 - there)]
         chance = min(max(reading.possible(label), 1e-6), 0.5)
         return [(log(1 - chance), 1 - there), (log(chance), there)]
+
+    def _reading(self, turn: _Turn, made: _Made) -> Reading:
+        """The texts under the CRF of the output so far; what chooses it is decided once."""
+        assert self.tagger is not None
+        if made.reading is not None:
+            return made.reading
+        reading = turn.read(made.output)
+        if self.tagger.group(made.output) >= 0:
+            made.reading = reading
+        return reading
 
     def _make(self, turn: _Turn, moved: dict[Any, int]) -> _Made:
         """Decide and fill stage by stage. `moved`: the points that take another than their best choice."""
