@@ -31,7 +31,7 @@ RESULTS = HERE / "results"
 SLM = (sys.executable, "-m", "slm_assets.cli")
 
 
-class Failed(Exception):  # noqa: N818 - a measurement that failed is no error of this script
+class MeasurementError(Exception):
     """A measurement ended with an exit code other than 0."""
 
 
@@ -64,7 +64,7 @@ def measure(name: str, command: list[str]) -> dict[str, Any]:
         writes = "OUT" in command
         done = subprocess.run(filled, cwd=ROOT, text=True, check=False, stdout=None if writes else subprocess.PIPE)
         if done.returncode:
-            raise Failed(f"{name} ended with {done.returncode}")
+            raise MeasurementError(f"{name} ended with {done.returncode}")
         result = json.loads(out.read_text() if writes else done.stdout)
     return {
         "name": name,
@@ -151,7 +151,7 @@ def main() -> None:
         print(f"{name}: {_shown(known[name])}", flush=True)
         try:
             record = measure(name, known[name])
-        except Failed as failed:
+        except MeasurementError as failed:
             failures.append(str(failed))
             continue
         file_of(name).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

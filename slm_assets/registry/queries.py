@@ -143,7 +143,7 @@ def urns(registry: Registry, name: str) -> list[str]:
 def lineage(registry: Registry, start: Iterable[str], *, up: bool) -> list[tuple[str, str]]:
     """(parent, child) of every edge on a way up to the origins, or down to what was made, from `start`.
 
-    One query per name that lineage passes through, not one per step: edges are indexed by parent only.
+    One query per name that lineage passes through, not one per step: a chain has as many steps as versions.
     """
     near = "child" if up else "parent"
     known: dict[str, list[tuple[str, str]]] = {}

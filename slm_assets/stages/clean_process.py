@@ -15,7 +15,7 @@ from slm_assets.domain.loading import Domain, read_bundle
 from slm_assets.errors import SlmError
 from slm_assets.models import ladder
 from slm_assets.models.base import Predictor
-from slm_assets.models.chain import Chain
+from slm_assets.models.chain import answer_turns
 
 TIMEOUT_S = 600
 _HEAVY = ("sklearn", "pandas", "dagster", "daft", "torch")
@@ -83,12 +83,9 @@ def _child(config: Path, checkpoint: Path, turns: Path, out: Path, note: Path) -
     domain = read_bundle(config)
     engines = load_engines(domain, checkpoint)
     load_seconds = time.perf_counter() - started
-    roles = domain.config.roles
-    chain = Chain(roles, list(canonical.read_jsonl(turns)), {r.id: {"model": engines[r.id]} for r in roles})
-    answers = {role.id: chain.answers(role.id, {r.id: "model" for r in roles}) for role in roles}
-    columns = [[p.output for p in answers[role.id]] for role in roles]
-    names = [role.id for role in roles]
-    canonical.write_jsonl(out, (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)))
+    answers = answer_turns(domain.config.roles, engines, list(canonical.read_jsonl(turns)))
+    columns = ([prediction.output for prediction in own] for own in answers.values())
+    canonical.write_jsonl(out, (dict(zip(answers, row, strict=True)) for row in zip(*columns, strict=True)))
     imported = sorted(name for name in _HEAVY if name in sys.modules)
     canonical.write_json(note, {"load_seconds": round(load_seconds, 4), "imported": imported})
 

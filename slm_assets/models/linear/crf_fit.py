@@ -43,7 +43,7 @@ def _layer(
     chains: Sequence[Chain], labels: int, features: int, iterations: int
 ) -> tuple[dict[tuple[int, int], float], Floats]:
     """Weights of (feature, tag), and of neighbouring tags."""
-    import pycrfsuite  # type: ignore[import-untyped]
+    import pycrfsuite
 
     trainer = pycrfsuite.Trainer(algorithm="lbfgs", verbose=False)
     trainer.set_params({"max_iterations": iterations, "c1": L1, "c2": L2, "delta": _STILL})

@@ -90,7 +90,7 @@ def month_names(words: Iterable[str]) -> dict[str, int]:
     """
     from importlib import import_module
 
-    from dateparser.data.languages_info import language_order  # type: ignore[import-untyped]
+    from dateparser.data.languages_info import language_order
 
     seen = frozenset(words)
     out: dict[str, int] = {}

@@ -33,7 +33,7 @@ def fit_svm(
         shares = np.asarray([(y == name).mean() for name in classes])
         return classes, np.zeros((0, len(classes))), np.log(shares)
     from sklearn.svm import LinearSVC
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     dual = True if x.shape[1] > 1_000 else "auto"
     model = LinearSVC(C=c, dual=dual, tol=tolerance, max_iter=max_iter, random_state=seed % 2**32)
