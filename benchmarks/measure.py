@@ -56,7 +56,8 @@ def commands() -> dict[str, list[str]]:
 
 
 def measure(name: str, command: list[str]) -> dict[str, Any]:
-    """Run one measurement; returns its record: what, when, where, how long, and what it found."""
+    """Run one measurement; returns its record: what, when, where, how long, and what it found.
+    `load`: the higher of the load averages before and after."""
     load, started = os.getloadavg()[0], time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="slm-measure-") as folder:
         out = Path(folder) / "out.json"
@@ -72,7 +73,7 @@ def measure(name: str, command: list[str]) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
         "machine": _machine(),
-        "load_before": round(load, 2),
+        "load": round(max(load, os.getloadavg()[0]), 2),
         "seconds": round(time.perf_counter() - started, 1),
         "result": result,
     }

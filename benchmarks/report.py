@@ -293,7 +293,7 @@ def _cost(record: Record) -> str:
 
 def _busy(record: Record) -> str:
     """A warning where the machine had other work."""
-    load, cores = record["load_before"], record["machine"]["cores"]
+    load, cores = record["load"], record["machine"]["cores"]
     return (
         f"\nMeasured on a busy machine (load {load:.1f} on {cores} cores): its times are too long.\n"
         if load > cores
@@ -369,7 +369,7 @@ def _how(records: Iterable[Record]) -> str:
                 record["date"],
                 f"`{record['commit']}`",
                 where,
-                f"{record['load_before']:.1f}",
+                f"{record['load']:.1f}",
                 f"{record['seconds']:,.0f} s",
             ]
         )

@@ -22,7 +22,7 @@ HOW = {
     "date": "2026-01-02",
     "commit": "abc123",
     "machine": {"cpu": "A CPU", "cores": 2, "memory_gb": 8, "python": "3.11.9"},
-    "load_before": 0.25,
+    "load": 0.25,
     "seconds": 12.4,
 }
 
@@ -148,7 +148,7 @@ def test_a_look_without_its_record_shows_its_numbers_beside_the_published_ones()
 def test_a_busy_machine_is_named():
     record = _bench("cv", topic=_score(0.95, folds=[0.94, 0.96]))
     assert "busy" not in report.page(record, [], {})
-    record["cv:mail"]["load_before"] = 7.5
+    record["cv:mail"]["load"] = 7.5
     assert "Measured on a busy machine (load 7.5 on 2 cores)" in report.page(record, [], {})
 
 
