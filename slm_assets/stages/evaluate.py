@@ -13,12 +13,13 @@ from slm_assets.errors import BadInputError
 from slm_assets.gates import metrics as scoring
 from slm_assets.gates.types import MetricValue
 from slm_assets.stages.contract import StageResult
+from slm_assets.stages.evaluation.asking import Asking, open_asking, workers_for
 from slm_assets.stages.evaluation.judge import Judgement, judge
 from slm_assets.stages.evaluation.latency import Timing, measure
 from slm_assets.stages.evaluation.numbers import Columns, calibration, class_columns, numbers
 from slm_assets.stages.evaluation.rows import EvalRows
 from slm_assets.stages.evaluation.scoring import EXACT, Compared, Scoreboard, outputs_by_row
-from slm_assets.stages.evaluation.subjects import Engines, has_oracle, load_subjects
+from slm_assets.stages.evaluation.subjects import Engines, has_oracle
 from slm_assets.stages.model_card import gate_table, metric_table
 from slm_assets.stages.rows_io import labelled_rows
 from slm_assets.stages.runtime import StageContext
@@ -39,9 +40,14 @@ def run(ctx: StageContext) -> StageResult:
             cure="give eval rows gold labels or an oracle",
         )
     ctx.progress(0.05, "loading engines")
-    engines = load_subjects(ctx)
-    board = Scoreboard(ctx.domain.config, rows, engines, ctx.scratch, lambda note: ctx.progress(0.1, note))
-    classes = {role: class_columns(board, role, ctx.domain.output_schema(role)) for role in roles}
+    with open_asking(ctx.domain, ctx.inputs, ctx.scratch, workers_for(len(rows))) as asking:
+        return _judged(ctx, rows, asking)
+
+
+def _judged(ctx: StageContext, rows: EvalRows, asking: Asking) -> StageResult:
+    config, engines = ctx.domain.config, asking.engines
+    board = Scoreboard(config, rows, asking, ctx.scratch, lambda note: ctx.progress(0.1, note))
+    classes = {role.id: class_columns(board, role.id, ctx.domain.output_schema(role.id)) for role in config.roles}
     found = numbers(board, classes)
     ctx.progress(0.5, "latency")
     timing = measure(board.roles, rows.sample, engines)

@@ -18,6 +18,7 @@ from slm_assets.domain.contracts import Validator
 from slm_assets.domain.loading import write_bundle
 from slm_assets.errors import BadInputError
 from slm_assets.stages.contract import StageResult, Verdict
+from slm_assets.stages.line_worker import cores
 from slm_assets.stages.rows import fanout
 from slm_assets.stages.rows.ingest import Contracts
 from slm_assets.stages.rows.label_worker import Part, label_part
@@ -26,7 +27,10 @@ from slm_assets.stages.rows_io import write_lines
 from slm_assets.stages.runtime import Progress, StageContext
 
 SPLITS = ("train", "validation", "eval")
-PART_ROWS = 2_000
+PART_ROWS = 500
+ALONE_ROWS = 2_000
+"""Up to so many rows are labelled before another process would be ready."""
+
 MAX_FAILED_SHARE = 0.2
 """An oracle that fails on more of the inputs than this is refused."""
 
@@ -41,9 +45,7 @@ def run(ctx: StageContext) -> StageResult:
 
     Errors: BadInputError when an oracle fails on too many rows, or no train row gets a label.
     """
-    return label_dataset(
-        ctx.domain, ctx.inputs["dataset"], ctx.out["labels"], ctx.scratch, fanout.cores(), ctx.progress
-    )
+    return label_dataset(ctx.domain, ctx.inputs["dataset"], ctx.out["labels"], ctx.scratch, cores(), ctx.progress)
 
 
 def label_dataset(
@@ -58,7 +60,7 @@ def label_dataset(
     parts_folder.mkdir()
     parts = {split: _parts(dataset / f"{split}.jsonl", parts_folder, split) for split in SPLITS}
     total = sum(part.count for some in parts.values() for part in some)
-    if total <= PART_ROWS or not oracles:
+    if total <= ALONE_ROWS or not oracles:
         workers = 0
     bundle = scratch / "bundle"
     if workers:

@@ -12,6 +12,7 @@ import pytest
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.models.base import Prediction
+from slm_assets.stages.evaluation.asking import Asking
 from slm_assets.stages.evaluation.judge import judge
 from slm_assets.stages.evaluation.latency import Timing
 from slm_assets.stages.evaluation.rows import EvalRows
@@ -82,7 +83,7 @@ def judged(first: dict, second: dict, *, config=None, source="gold", promoted_be
     )
     times = {role: np.full(50, 1.0) for role in ROLES}
     with tempfile.TemporaryDirectory() as scratch:
-        board = Scoreboard(config, EvalRows(ROLES, lambda: iter(rows)), engines, Path(scratch))
+        board = Scoreboard(config, EvalRows(ROLES, lambda: iter(rows)), Asking(engines), Path(scratch))
         return judge(board, context, Timing(times, times, np.full(50, 2.0), 1.0))
 
 

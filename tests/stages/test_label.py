@@ -221,6 +221,7 @@ def test_a_row_that_takes_its_worker_along_is_found(
     script.write_text(WORKER.replace("KEYWORD", "deadly").replace("ACTION", action))
     monkeypatch.setattr(fanout, "WORKER", [str(script)])
     monkeypatch.setattr(label, "PART_ROWS", 4)
+    monkeypatch.setattr(label, "ALONE_ROWS", 4)
     monkeypatch.setattr(label, "START_SECONDS", 1.0)
     folder, _ = build.label(workers=2)
     found = labels_of(folder)
@@ -234,7 +235,7 @@ def test_workers_that_cannot_start_are_an_error(many: Build, tmp_path: Path, mon
     script = tmp_path / "worker.py"
     script.write_text("raise SystemExit(3)\n")
     monkeypatch.setattr(fanout, "WORKER", [str(script)])
-    with pytest.raises(SlmError, match=r"a label worker ended while starting \(status 3\)"):
+    with pytest.raises(SlmError, match=r"a worker process ended while starting \(status 3\)"):
         many.label("never", workers=2)
 
 

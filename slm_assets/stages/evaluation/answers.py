@@ -17,10 +17,10 @@ from slm_assets.canonical import Json
 from slm_assets.domain.config import Role
 from slm_assets.domain.turns import role_input
 from slm_assets.gates import metrics as scoring
-from slm_assets.models.base import Prediction, Predictor
+from slm_assets.models.base import Prediction
 from slm_assets.models.chain import Assignment, ancestors
+from slm_assets.stages.evaluation.asking import Asking
 from slm_assets.stages.evaluation.rows import EvalRows, Mask
-from slm_assets.stages.evaluation.subjects import Engines
 from slm_assets.stages.rows_io import LabelledRow
 
 REMEMBERED = 20_000
@@ -57,14 +57,15 @@ class AnswerBook:
         self,
         roles: Sequence[Role],
         rows: EvalRows,
-        engines: Engines,
+        asking: Asking,
         places: Mapping[str, Sequence[Place]],
         scratch: Path,
         tell: Tell,
     ) -> None:
         self._roles = {role.id: role for role in roles}
         self._rows = rows
-        self._engines = engines
+        self._asking = asking
+        self._engines = asking.engines
         self._places = places
         self._scratch = scratch
         self._tell = tell
@@ -93,7 +94,6 @@ class AnswerBook:
         return ancestors(self._roles, role_id)
 
     def _ask(self, role: Role, name: str, upstream: Mapping[str, Answers] | None) -> Answers:
-        engine = self._engines[role.id][name]
         outputs = self._scratch / f"answers-{len(self._made)}-{role.id}.jsonl"
         size = len(self._rows)
         confidence, valid = np.empty(size), np.empty(size, dtype=np.bool_)
@@ -104,7 +104,7 @@ class AnswerBook:
             earlier = {n: iter(answers) for n, answers in (upstream or {}).items()}
             for rows in self._rows.batches():
                 inputs = self._inputs(role, rows, None if upstream is None else earlier)
-                found = self._predict(engine, inputs)
+                found = self._predict(role.id, name, inputs)
                 out.writelines(canonical.dumps(one.output) + b"\n" for one in found)
                 part = slice(done, done + len(rows))
                 confidence[part] = [one.confidence for one in found]
@@ -125,12 +125,12 @@ class AnswerBook:
         columns = {name: list(islice(outputs, len(rows))) for name, outputs in earlier.items()}
         return [role_input(role, row.turn, {name: columns[name][i] for name in columns}) for i, row in enumerate(rows)]
 
-    def _predict(self, engine: Predictor, inputs: Sequence[Json]) -> list[Prediction]:
-        known = self._known.setdefault(id(engine), {})
+    def _predict(self, role: str, name: str, inputs: Sequence[Json]) -> list[Prediction]:
+        known = self._known.setdefault(id(self._engines[role][name]), {})
         keys = [canonical.dumps(value) for value in inputs]
         fresh = {key: value for key, value in zip(keys, inputs, strict=True) if key not in known}
         if len(known) + len(fresh) > REMEMBERED:
             known.clear()
             fresh = dict(zip(keys, inputs, strict=True))
-        known.update(zip(fresh, engine.predict_many(list(fresh.values())), strict=True))
+        known.update(zip(fresh, self._asking.ask(role, name, list(fresh.values())), strict=True))
         return [known[key] for key in keys]

@@ -50,6 +50,8 @@ def judge(board: Scoreboard, ctx: StageContext, timing: Timing) -> Judgement:
     chosen: tuple[str, ...] = ()
     verdicts_of: dict[tuple[str, ...], list[Verdict]] = {tuple(roles): everyone}
     for together in _combinations(roles):
+        if judge_.hopeless(together):
+            continue
         own = verdicts_of.get(together) or judge_.verdicts_of(together)
         verdicts_of[together] = own
         if all(judge_.outcome(own, role) == "pass" for role in together):
@@ -94,16 +96,30 @@ class _Judge:
         self.look = int(ctx.request.params["look"])
         self.first = set(ctx.request.params["first"])
         self.before = board.all_of("incumbent")
+        self._lost: set[tuple[str, frozenset[str]]] = set()
 
     def verdicts_of(self, together: Sequence[str]) -> list[Verdict]:
         """All verdicts where these roles are the challenger's and the others the incumbent's."""
         now = {role.id: "challenger" if role.id in together else "incumbent" for role in self.board.roles}
-        found = [v for role in together for v in self._role(role, now)]
-        for role in self.board.roles:
-            upstream = set(self.board.book.ancestors(role.id)) & set(together)
-            if role.id not in together and upstream:
-                found += [v for source in sorted(upstream) for v in self._reader(source, role.id, now)]
+        found: list[Verdict] = []
+        for role in together:
+            own = list(self._role(role, now))
+            if self.outcome(own, role) != "pass":
+                self._lost.add(self._answers(role, together))
+            found += own
+        for reader in self.board.roles:
+            upstream = set(self.board.book.ancestors(reader.id)) & set(together)
+            if reader.id not in together and upstream:
+                found += [v for source in sorted(upstream) for v in self._reader(source, reader.id, now)]
         return found
+
+    def hopeless(self, together: Sequence[str]) -> bool:
+        """Whether a role failed before on the very answers that it would give here; no need to ask for them."""
+        return any(self._answers(role, together) in self._lost for role in together)
+
+    def _answers(self, role: str, together: Sequence[str]) -> tuple[str, frozenset[str]]:
+        """What the role's answers depend on: which of its ancestors are the challenger's."""
+        return role, frozenset(self.board.book.ancestors(role)) & frozenset(together)
 
     def outcome(self, own: Sequence[Verdict], role: str) -> str:
         """pass, insufficient or fail, from the role's verdicts."""

@@ -15,8 +15,8 @@ from slm_assets.domain.config import DomainConfig
 from slm_assets.gates.clusters import Groups, select
 from slm_assets.models.chain import Assignment
 from slm_assets.stages.evaluation.answers import AnswerBook, Answers, Place, Tell
+from slm_assets.stages.evaluation.asking import Asking
 from slm_assets.stages.evaluation.rows import EvalRows, Mask
-from slm_assets.stages.evaluation.subjects import Engines
 from slm_assets.stages.plans import primary_metric
 
 EXACT, VALIDITY, TURN = "exact", "output_validity", "turn_exact"
@@ -55,14 +55,14 @@ class Scoreboard:
     """The eval rows, the engines, and every score asked for. `scratch`: a folder for what they answer."""
 
     def __init__(
-        self, config: DomainConfig, rows: EvalRows, engines: Engines, scratch: Path, tell: Tell = lambda _note: None
+        self, config: DomainConfig, rows: EvalRows, asking: Asking, scratch: Path, tell: Tell = lambda _note: None
     ) -> None:
         self.config = config
         self.roles = list(config.roles)
         self.rows = rows
-        self.engines = engines
+        self.engines = asking.engines
         places = {role.id: self._places(role.id) for role in self.roles}
-        self.book = AnswerBook(self.roles, rows, engines, places, scratch, tell)
+        self.book = AnswerBook(self.roles, rows, asking, places, scratch, tell)
         self.groups = rows.groups
         self._groups: dict[bytes, Groups] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slm_assets import canonical
@@ -13,17 +13,15 @@ from slm_assets.models import ladder
 from slm_assets.models.base import Predictor
 from slm_assets.models.oracle import MajorityBaseline, load_oracle
 from slm_assets.stages.bundle import Bundle, open_bundle
-from slm_assets.stages.runtime import StageContext
 
 Engines = dict[str, dict[str, Predictor]]
 """Role → subject → its engine."""
 
 
-def load_subjects(ctx: StageContext) -> Engines:
-    """Every subject of every role. The floor is the oracle, or the majority baseline of a role without
-    one; the incumbent of a role that was never promoted is its floor."""
-    domain = ctx.domain
-    majority = _majorities(ctx, domain.config.roles)
+def load_subjects(domain: Domain, inputs: Mapping[str, Path]) -> Engines:
+    """Every subject of every role, from the stage's inputs. The floor is the oracle, or the majority
+    baseline of a role without one; the incumbent of a role that was never promoted is its floor."""
+    majority = _majorities(inputs["labels"], domain.config.roles)
     engines: Engines = {}
     bundles: dict[Path, Bundle] = {}
     for role in domain.config.roles:
@@ -31,9 +29,9 @@ def load_subjects(ctx: StageContext) -> Engines:
         use_oracle = domain.config.eval.floor == "deterministic_oracle"
         oracle = load_oracle(domain, role.id) if use_oracle else None
         own["floor"] = oracle or majority[role.id]
-        own["challenger"] = ladder.load(ctx.inputs["model"], role.id, domain.output_schema(role.id))
+        own["challenger"] = ladder.load(inputs["model"], role.id, domain.output_schema(role.id))
         for name in ("incumbent", "best"):
-            folder = ctx.inputs.get(f"{name}_{role.id}")
+            folder = inputs.get(f"{name}_{role.id}")
             if folder is not None:
                 own[name] = _served(bundles, folder).engines[role.id]
         own.setdefault("incumbent", own["floor"])
@@ -52,10 +50,10 @@ def _served(bundles: dict[Path, Bundle], folder: Path) -> Bundle:
     return bundles[folder]
 
 
-def _majorities(ctx: StageContext, roles: Sequence[Role]) -> dict[str, MajorityBaseline]:
+def _majorities(labels: Path, roles: Sequence[Role]) -> dict[str, MajorityBaseline]:
     """The most frequent train output of each role, from the labels alone."""
     counts: dict[str, Counter[bytes]] = {role.id: Counter() for role in roles}
-    for row in canonical.read_jsonl(ctx.inputs["labels"] / "train.jsonl"):
+    for row in canonical.read_jsonl(labels / "train.jsonl"):
         for role, label in row["labels"].items():
             counts[role][canonical.dumps(label["output"])] += 1
     return {role: MajorityBaseline.of_counts(own) for role, own in counts.items()}

@@ -6,8 +6,6 @@ comes back is the tally.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -18,10 +16,9 @@ import orjson
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.domain.loading import read_bundle
+from slm_assets.stages.line_worker import READY, served
 from slm_assets.stages.rows.ingest import Contracts
 from slm_assets.stages.rows.labelling import Labeller, Tally, oracles_of
-
-READY = b"ready\n"
 
 
 @dataclass(frozen=True, order=True)
@@ -74,20 +71,17 @@ def request(part: Part) -> bytes:
 
 def main() -> None:
     """Serve until the input ends."""
-    # What an oracle prints must not reach the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    lines = iter(sys.stdin.buffer.readline, b"")
-    domain = read_bundle(Path(orjson.loads(next(lines))["bundle"]))
-    oracles = oracles_of(domain)
-    labeller = Labeller(domain, Contracts(domain), {role: oracle.answer for role, oracle in oracles.items()})
-    answers.write(READY)
-    answers.flush()
-    for line in lines:
-        answers.write(orjson.dumps(label_part(labeller, Part(**orjson.loads(line))).to_json()) + b"\n")
+    with served() as (lines, answers):
+        domain = read_bundle(Path(orjson.loads(next(lines))["bundle"]))
+        oracles = oracles_of(domain)
+        labeller = Labeller(domain, Contracts(domain), {role: oracle.answer for role, oracle in oracles.items()})
+        answers.write(READY)
         answers.flush()
-    for oracle in oracles.values():
-        oracle.close()
+        for line in lines:
+            answers.write(orjson.dumps(label_part(labeller, Part(**orjson.loads(line))).to_json()) + b"\n")
+            answers.flush()
+        for oracle in oracles.values():
+            oracle.close()
 
 
 if __name__ == "__main__":
