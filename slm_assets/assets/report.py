@@ -14,6 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.event_api import PartitionKeyFilter
 from filelock import FileLock
 
+from slm_assets import canonical
 from slm_assets.assets import checks, metadata
 from slm_assets.automation.instance import ensure_version_partition, instance_for
 from slm_assets.automation.partitions import key_of
@@ -66,8 +67,13 @@ def _report(
                 key,
                 metadata=metadata.of_outcome(registry, plan, outcome),
                 partition=partition,
-                tags={DATA_VERSION: sha, "dagster/data_version_is_user_provided": "true"}
-                | {"dagster/code_version": receipt.code_version, **_inputs(instance, stage, partition)},
+                tags={
+                    DATA_VERSION: sha,
+                    "dagster/data_version_is_user_provided": "true",
+                    "dagster/code_version": receipt.code_version,
+                    **{f"dagster/partition/{name}": part for name, part in partition.keys_by_dimension.items()},
+                    **_inputs(instance, stage, partition),
+                },
             )
         )
         known = _latest(instance, key, partition)
@@ -115,7 +121,8 @@ def _inputs(instance: dg.DagsterInstance, stage: Stage, partition: str) -> dict[
         asset = BY_NAME[need].asset
         record = _latest(instance, dg.AssetKey(asset), partition)
         if record is not None:
-            found[f"dagster/input_data_version/{asset}"] = _tag(record, DATA_VERSION)
+            # Of partitioned inputs Dagster keeps the digest over the partitions' data versions: here it is one.
+            found[f"dagster/input_data_version/{asset}"] = canonical.digest_bytes(_tag(record, DATA_VERSION).encode())
             found[f"dagster/input_event_pointer/{asset}"] = str(record.storage_id)
     return found
 

@@ -60,14 +60,15 @@ def report(
     from slm_assets.stages.table import BY_NAME
 
     home = Home.from_env()
-    registry = registry_for(domain)
-    plan = plan_for(registry, domain, number_of(version))
+    number = number_of(version)
     if stage is not None and stage not in BY_NAME:
         raise BadInputError(f"{stage!r} is no stage", cure=f"stages: {', '.join(BY_NAME)}")
     reported: list[str] = []
     if there := (home.dagster / "dagster.yaml").is_file():
         from slm_assets.assets.report import report_version
 
+        registry = registry_for(domain)
+        plan = plan_for(registry, domain, number)
         reported = report_version(home, registry, plan, [stage] if stage else list(BY_NAME))
     result = {"domain": domain, "version": version, "instance": there, "reported": reported}
     told = ", ".join(reported) or ("nothing new" if there else "no Dagster instance here")
