@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
@@ -27,6 +29,11 @@ def show(value: Json, as_json: bool, human: Any) -> None:
         render.json(value)
     else:
         human(value)
+
+
+def print_line(value: Json) -> None:
+    """One JSON document on one line of stdout, without waiting for what draws tables."""
+    sys.stdout.write(canonical.text(value) + "\n")
 
 
 def actor_of(by: str | None) -> str:

@@ -26,11 +26,6 @@ def json(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def line(value: Any) -> None:
-    """One JSON document on one line of stdout."""
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
-
-
 def error(message: str) -> None:
     """An error on stderr."""
     ERRORS.print(f"[red]error[/red] {escape(message)}")

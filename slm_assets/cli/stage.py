@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, plan_for, registry_for, show
+from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, plan_for, print_line, registry_for, show
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 
@@ -44,14 +45,14 @@ def stage_run(
 
     Example: `slm stage run dataset --request request.json --run-dir out/`
     """
-    from slm_assets.cli import render
-    from slm_assets.engines.in_process import run_request
-    from slm_assets.stages.plans import number_of, request_for
-
     _check_stage(stage)
     if driver is not None:
         _drive(driver, stage, domain, version, run_dir, by)
         return
+    from slm_assets.cli import render
+    from slm_assets.engines.in_process import run_request
+    from slm_assets.stages.plans import number_of, request_for
+
     if request is not None:
         parsed = _read_request(request, stage)
         registry = registry_for(parsed.domain)
@@ -72,7 +73,6 @@ def stage_run(
 
 def _drive(driver: str, stage: str, domain: str | None, version: str | None, run_dir: Path, by: str | None) -> None:
     """A playbook's way: the outcome as a line of JSON, in the run folder and on stdout."""
-    from slm_assets.cli import render
     from slm_assets.engines.conduct import conduct, leave_outcome
     from slm_assets.engines.handed_over import execute_handed_over
     from slm_assets.stages.plans import number_of
@@ -89,10 +89,10 @@ def _drive(driver: str, stage: str, domain: str | None, version: str | None, run
         registry = registry_for(domain)
         plan = plan_for(registry, domain, number_of(version))
         receipt, outcome = conduct(registry, plan, stage, run_dir, actor=actor_of(by))
-    render.line(outcome)
+    print_line(outcome)
     if receipt is not None:
         if receipt.error:
-            render.error(receipt.error)
+            sys.stderr.write(f"{receipt.error}\n")
         _exit(receipt)
 
 

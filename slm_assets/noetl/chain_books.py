@@ -67,7 +67,7 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun, accelerator: tu
             shell(
                 f"gate_{stage.name}",
                 f"What {stage.name} said",
-                f"cat '{value('run_dir')}/{stage.name}.json'",
+                _read(f"{value('run_dir')}/{stage.name}.json", '"gate":', ("go", "held", "deferred")),
                 arc(after, "vars.gate == 'go'"),
                 arc("not_due", "vars.gate == 'held'"),
                 arc("failed"),
@@ -94,7 +94,7 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun, accelerator: tu
         shell(
             "read_outcome",
             "What came of it",
-            f"cat '{var('run_dir')}/pipeline.json'",
+            _read(f"{var('run_dir')}/pipeline.json", '"outcome":', OUTCOMES),
             *(arc(name, f"vars.outcome == '{name}'") for name in OUTCOMES),
             arc("failed"),
             results=("outcome", "version"),
@@ -131,7 +131,7 @@ def _gate(stage: Stage, after: str) -> Step:
     return shell(
         f"gate_{stage.name}",
         f"What {stage.asset} and its gates said, from the receipt",
-        f"cat '{var('run_dir')}/{stage.name}.json'",
+        _read(f"{var('run_dir')}/{stage.name}.json", '"gate":', ("go", "held", "deferred")),
         arc(after, "vars.gate == 'go'"),
         arc("held", "vars.gate == 'held'"),
         arc("deferred", "vars.gate == 'deferred'"),
@@ -159,4 +159,14 @@ def _outcomes() -> list[Step]:
 
 
 def _outcome(name: str) -> str:
-    return f'{{"outcome": "{name}", "version": "{var("version")}"}}'
+    return f'{{"outcome":"{name}","version":"{var("version")}"}}'
+
+
+def _read(path: str, key: str, words: Sequence[str]) -> str:
+    """Print a JSON file whose `key` has one of these words. A local condition must not see any other: a value
+    with an operator in it, such as `go == go`, decides for itself."""
+    known = "|".join(f"*'{key}\"{word}\"'*" for word in words)
+    return f"""
+outcome=$(cat '{path}')
+case "$outcome" in {known}) printf '%s\\n' "$outcome" ;; *) exit 65 ;; esac
+"""
