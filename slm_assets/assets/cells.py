@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from slm_assets.automation import local
 from slm_assets.automation.partitions import names_of
+from slm_assets.domain.config import DomainConfig
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry
@@ -19,10 +20,12 @@ class NotOpenedError(BadInputError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A version of a domain, and the registry that knows it."""
+    """A version of a domain, the registry that knows it, and the domain's config as it is now: where stages
+    run may change while a version is made, what they do may not."""
 
     registry: Registry
     plan: Plan
+    config: DomainConfig
 
 
 def open_cell(partition_key: str, run_id: str) -> Cell:
@@ -30,17 +33,18 @@ def open_cell(partition_key: str, run_id: str) -> Cell:
     running = local.current()
     home = running.home if running else Home.from_env()
     domain, version = names_of(partition_key)
-    registry = _registry(home, domain, run_id)
+    config, registry = _opened(home, domain, run_id)
     plan = registry.plan(domain, number_of(version))
     if plan is None:
         raise NotOpenedError(
             f"{domain} {version} was never opened, so nothing runs",
             cure=f"open it with `slm run {domain} --new` or the job open_version",
         )
-    return Cell(registry, plan)
+    return Cell(registry, plan, config)
 
 
 @lru_cache(maxsize=4)
-def _registry(home: Home, domain: str, _run_id: str) -> Registry:
+def _opened(home: Home, domain: str, _run_id: str) -> tuple[DomainConfig, Registry]:
     """One reading of the domain's config per run, not one per step."""
-    return open_domain(home, domain)[1]
+    loaded, registry = open_domain(home, domain)
+    return loaded.config, registry

@@ -9,6 +9,7 @@ from slm_assets.assets import tables
 from slm_assets.assets.cells import open_cell
 from slm_assets.automation import tags
 from slm_assets.errors import SlmError
+from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.standing import VERDICT, checks_of, record_of, standing
 from slm_assets.stages.table import STAGES, Stage
 
@@ -58,9 +59,15 @@ def _evaluate(context: dg.AssetCheckExecutionContext, stage: Stage, name: str) -
         cell = open_cell(context.partition_key, context.run.run_id)
     except SlmError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    found = standing(record_of(cell.registry, cell.plan), stage.name, name)
-    if not found.passed:
+    result = result_of(cell.registry, cell.plan, stage, name)
+    if not result.passed:
         context.instance.add_run_tags(context.run.run_id, {tags.OUTCOME: tags.HELD})
+    return result
+
+
+def result_of(registry: Registry, plan: Plan, stage: Stage, name: str) -> dg.AssetCheckResult:
+    """What the check says of a version: the same in a run, and reported from outside of one."""
+    found = standing(record_of(registry, plan), stage.name, name)
     metadata: dict[str, dg.MetadataValue[Any]] = {"reason": dg.MetadataValue.text(found.reason)}
     if found.rows:
         metadata["verdicts"] = dg.MetadataValue.md(tables.verdicts(found.rows, gate=name == VERDICT))

@@ -8,11 +8,11 @@ import dagster as dg
 from slm_assets.assets import metadata
 from slm_assets.assets.cells import Cell, NotOpenedError, open_cell
 from slm_assets.automation import local, tags
-from slm_assets.engines.in_process import Outcome, make_cell
+from slm_assets.engines.choose import engine_of
+from slm_assets.engines.in_process import Outcome, make_cell, refuse_held
 from slm_assets.errors import HeldError, SlmError
 from slm_assets.stages.runner import CODE_VERSION
 from slm_assets.stages.runtime import Progress
-from slm_assets.stages.standing import held_before, record_of
 from slm_assets.stages.table import BY_NAME, STAGES, Stage
 
 GROUP = "slm"
@@ -83,17 +83,21 @@ def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg
 
 def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcome:
     registry, plan = cell.registry, cell.plan
-    held = held_before(record_of(registry, plan), stage.name)
-    if held:
-        raise HeldError(
-            f"{plan.domain} {plan.version} is held, {stage.asset} is not made: {held}",
-            cure=f"open a new version with more or better data (`slm run {plan.domain} --new`), "
-            "or approve what is only undecided",
-        )
+    refuse_held(registry, plan, stage.name)
     running = local.current()
     actor = running.actor if running else context.run.tags.get(tags.ACTOR, "dagster")
     progress = _progress(context, stage, running)
-    outcome = make_cell(registry, plan, stage.name, actor=actor, run_id=context.run.run_id, progress=progress)
+    engine = engine_of(stage.name, cell.config.stages, context.run.tags.get(tags.ENGINE))
+    outcome = make_cell(
+        registry,
+        plan,
+        stage.name,
+        actor=actor,
+        run_id=context.run.run_id,
+        progress=progress,
+        launch=engine.launch,
+        engine=engine.name,
+    )
     if running:
         running.listener.ended(stage.name, outcome)
     return outcome

@@ -46,6 +46,8 @@ def of_run(outcome: Outcome) -> Metadata:
     """Where and with which code the stage ran, also when it failed."""
     receipt = outcome.receipt
     return {
+        "engine": dg.MetadataValue.text(outcome.engine),
+        "execution": dg.MetadataValue.text(f"{outcome.run_id}/{receipt.request.stage}"),
         "request": dg.MetadataValue.text(receipt.request_digest),
         "code version": dg.MetadataValue.text(receipt.code_version),
         "seconds": dg.MetadataValue.float(receipt.seconds),

@@ -36,11 +36,18 @@ class LaunchResult:
 
 
 def run_version(
-    home: Home, plan: Plan, definitions: dg.Definitions, *, actor: str, listener: Listener | None = None
+    home: Home,
+    plan: Plan,
+    definitions: dg.Definitions,
+    *,
+    actor: str,
+    engine: str | None = None,
+    listener: Listener | None = None,
 ) -> LaunchResult:
     """Run every stage of a version as a run of the retrain job, with its partition, tags and checks.
 
-    What is unchanged is a cache hit. The run is in the UI from its first event on, like one of its own.
+    `engine` runs all of them; without it the domain's config decides. What is unchanged is a cache hit.
+    The run is in the UI from its first event on, like one of its own.
     """
     job = definitions.resolve_job_def(RETRAIN)
     with instance_for(home) as instance:
@@ -55,6 +62,7 @@ def run_version(
                     tags.VERSION: plan.version,
                     tags.ACTOR: actor,
                     tags.PROCESS: f"{socket.gethostname()}:{os.getpid()}",
+                    **({tags.ENGINE: engine} if engine else {}),
                     "dagster/max_retries": "0",  # whoever typed the command decides about another try
                     ".dagster/repository": f"__repository__@{LOCATION}",
                 },

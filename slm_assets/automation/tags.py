@@ -5,6 +5,9 @@ from __future__ import annotations
 DOMAIN = "slm/domain"
 VERSION = "slm/version"
 ACTOR = "slm/actor"
+ENGINE = "slm/engine"
+"""Asks for an engine for every stage of the run, whatever the domain's config says."""
+
 PROCESS = "slm/process"
 """`<host>:<pid>` of an `slm run`, so that one that was killed can be told from one at work."""
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from slm_assets.canonical import Json
+from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, show
+from slm_assets.cli.conductor import conductor_app
 from slm_assets.cli.db import db_app
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.playbooks import playbooks_app
+from slm_assets.cli.stage import stage_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
 from slm_assets.registry.home import Home
 
@@ -25,15 +26,11 @@ app = typer.Typer(
     help="Build, gate, deploy and keep improving a domain's own small language model.\n\n"
     "State lives in `SLM_HOME` (default `./.slm`), domains in `SLM_DOMAINS` (default `./domains`).",
 )
-stage_app = typer.Typer(no_args_is_help=True, help="Run one stage by hand, as every engine does.")
 app.add_typer(stage_app, name="stage")
 app.add_typer(db_app, name="db")
 app.add_typer(experiments_app)
+app.add_typer(conductor_app)
 app.add_typer(playbooks_app, name="playbooks")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")]
-DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", help="A folder of domains/.")]
-Actor = Annotated[str | None, typer.Option("--by", help="Who acts, for the audit; default: the login name.")]
 
 
 @app.command()
@@ -54,7 +51,7 @@ def validate(
     if not names:
         raise BadInputError(f"no domain in {home.domains}", cure="set SLM_DOMAINS, or write domains/<name>/")
     found = {name: validate_domain(home, name) for name in names}
-    _print(
+    show(
         {
             "domains": {n: [f.__dict__ for f in faults] for n, faults in found.items()},
             "valid": all(not [f for f in faults if f.severity == "error"] for faults in found.values()),
@@ -74,7 +71,7 @@ def schema(json: AsJson = True) -> None:
     """
     from slm_assets.domain.config import config_schema
 
-    _print(config_schema(), True, lambda _value: None)
+    show(config_schema(), True, lambda _value: None)
 
 
 @app.command()
@@ -84,6 +81,9 @@ def run(
     new: Annotated[bool, typer.Option("--new", help="Open a new version even if nothing changed.")] = False,
     train_fraction: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Train on this share of the train rows; default: all.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Run every stage by in_process or noetl; default: as the config says.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the plan and the audit.")] = "asked for",
     by: Actor = None,
@@ -106,10 +106,11 @@ def run(
         new=new,
         params={} if train_fraction is None else {"train_fraction": train_fraction},
         reason=reason,
-        actor=_actor(by),
+        actor=actor_of(by),
+        engine=engine,
         quiet=json,
     )
-    _print(result, json, render.run)
+    show(result, json, render.run)
     code = {"promoted": 0, "held": 3, "deferred": 4}.get(result["outcome"], 1)
     if code == 1 and any(s.get("error_kind") == "bad_input" for s in result["stages"]):
         code = 2
@@ -134,9 +135,9 @@ def approve(
     from slm_assets.cli import render
     from slm_assets.stages.approvals import approve as record
 
-    registry = _registry(domain)
+    registry = registry_for(domain)
     result = record(registry, domain, version, roles=role, actor=by, reason=reason)
-    _print(result, json, render.approval)
+    show(result, json, render.approval)
 
 
 @app.command()
@@ -156,10 +157,10 @@ def rollback(
     from slm_assets.engines.in_process import run_rollback
     from slm_assets.stages.rollback import rollback_request
 
-    registry = _registry(domain)
+    registry = registry_for(domain)
     request = rollback_request(registry, domain, roles=role, to=to, reason=reason)
     run_dir = registry.home.runs / domain / request.version / f"rollback-{request.digest[:12]}"
-    outcome = run_rollback(registry, request, run_dir, actor=_actor(by))
+    outcome = run_rollback(registry, request, run_dir, actor=actor_of(by))
     if outcome.receipt.status != "succeeded":
         raise _failure(outcome.receipt.error, outcome.receipt.error_kind)
     result = {
@@ -168,7 +169,7 @@ def rollback(
         "changes": outcome.receipt.result.summary["changes"],
         "seconds": outcome.receipt.result.measured["switch_seconds"],
     }
-    _print(result, json, render.rollback)
+    show(result, json, render.rollback)
 
 
 @app.command()
@@ -186,7 +187,7 @@ def status(
 
     home = Home.from_env()
     names = [domain] if domain else list_domains(home.domains)
-    _print({"domains": [status_of(home, name) for name in names]}, json, render.status)
+    show({"domains": [status_of(home, name) for name in names]}, json, render.status)
 
 
 @app.command()
@@ -215,7 +216,7 @@ def ask(
     if role is not None and role not in found:
         raise BadInputError(f"{domain} has no role {role!r}", cure=f"one of {', '.join(found)}")
     roles = {name: one for name, one in found.items() if role in (None, name)}
-    _print({"domain": domain, "roles": roles}, json, render.answers)
+    show({"domain": domain, "roles": roles}, json, render.answers)
 
 
 @app.command()
@@ -231,7 +232,7 @@ def why(
     from slm_assets.cli import render
     from slm_assets.stages.reports import explain
 
-    _print(explain(_registry(domain), domain, role), json, render.why)
+    show(explain(registry_for(domain), domain, role), json, render.why)
 
 
 @app.command()
@@ -260,58 +261,7 @@ def bench(
     from slm_assets.cli import render
 
     result = run_benchmark(name, final=final, data=data, predictions=predictions, permute_labels=permute_labels)
-    _print(result, json, render.bench)
-
-
-@stage_app.command("run")
-def stage_run(
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="dataset, label, finetune, …, rollback")],
-    request: Annotated[Path, typer.Option(help="The request, a JSON file.")],
-    run_dir: Annotated[Path, typer.Option("--run-dir", help="Where the receipt goes.")],
-    run_id: Annotated[str | None, typer.Option("--run-id", help="The caller's id for this run.")] = None,
-    by: Actor = None,
-    json: AsJson = False,
-) -> None:
-    """Run one stage from its request file and write receipt.json into the run folder.
-
-    Exits 0 whenever a receipt says that the stage succeeded, also where a verdict in it says no; read
-    the receipt for that. 2 for bad input, 1 for a fault; nothing else counts as evidence.
-
-    Example: `slm stage run dataset --request request.json --run-dir out/`
-    """
-    from slm_assets.cli import render
-    from slm_assets.engines.in_process import run_request
-    from slm_assets.stages.plans import number_of
-
-    parsed = _read_request(request, stage)
-    registry = _registry(parsed.domain)
-    plan = _plan(registry, parsed.domain, number_of(parsed.version))
-    outcome = run_request(registry, plan, parsed, run_dir, actor=_actor(by), run_id=run_id)
-    receipt = outcome.receipt
-    result = {"receipt": str(run_dir / "receipt.json"), "cached": outcome.cached, "status": receipt.status}
-    result |= {"outputs": {name: a.sha256 for name, a in receipt.outputs.items()}, "error": receipt.error}
-    _print(result, json, render.stage)
-    if receipt.status == "failed" and receipt.error_kind != "held":
-        raise typer.Exit(2 if receipt.error_kind == "bad_input" else 1)
-
-
-@stage_app.command("request")
-def stage_request(
-    stage: Annotated[str, typer.Argument(metavar="STAGE")],
-    domain: DomainName,
-    version: Annotated[str, typer.Argument(help="An open version, such as v1.")],
-    json: AsJson = True,
-) -> None:
-    """Print the request of a stage of an open version, ready for `slm stage run`.
-
-    Example: `slm stage request label travel v1 > request.json`
-    """
-    from slm_assets.stages.plans import number_of, request_for
-
-    registry = _registry(domain)
-    plan = _plan(registry, domain, number_of(version))
-    _check_stage(stage)
-    _print(request_for(registry, plan, stage).model_dump(mode="json"), True, lambda _value: None)
+    show(result, json, render.bench)
 
 
 def main() -> None:
@@ -333,64 +283,6 @@ def main() -> None:
 
         render.error(f"{error.filename or 'the system'}: {error.strerror or error}")
         raise SystemExit(1) from None
-
-
-def _print(value: Json, as_json: bool, human: Any) -> None:
-    from slm_assets.cli import render
-
-    if as_json:
-        render.json(value)
-    else:
-        human(value)
-
-
-def _actor(by: str | None) -> str:
-    if by:
-        return by
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
-
-
-def _registry(domain: str) -> Any:
-    from slm_assets.stages.plans import registry_of
-
-    return registry_of(Home.from_env(), domain)
-
-
-def _plan(registry: Any, domain: str, number: int) -> Any:
-    plan = registry.plan(domain, number)
-    if plan is None:
-        raise BadInputError(
-            f"{domain} v{number} was never opened", cure=f"open it: slm run {domain} --version v{number}"
-        )
-    return plan
-
-
-def _check_stage(stage: str) -> None:
-    from slm_assets.stages.table import BY_NAME
-
-    if stage not in BY_NAME and stage != "rollback":
-        raise BadInputError(f"{stage!r} is no stage", cure=f"stages: {', '.join(BY_NAME)}, rollback")
-
-
-def _read_request(path: Path, stage: str) -> Any:
-    from pydantic import ValidationError
-
-    from slm_assets.stages.contract import StageRequest
-
-    _check_stage(stage)
-    try:
-        request = StageRequest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInputError(f"request file {path} does not exist") from None
-    except ValidationError as error:
-        lines = [f"$.{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise BadInputError(f"{path} is no stage request\n  " + "\n  ".join(lines)) from None
-    if request.stage != stage:
-        raise BadInputError(f"{path} is a request for {request.stage}, not for {stage}")
-    return request
 
 
 def _failure(message: str, kind: str) -> SlmError:

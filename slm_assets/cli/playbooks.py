@@ -12,13 +12,13 @@ from slm_assets.errors import BadInputError
 if TYPE_CHECKING:
     from slm_assets.noetl.lint import Report
 
-playbooks_app = typer.Typer(no_args_is_help=True, help="NoETL playbooks: what the runtimes check late, or never.")
+playbooks_app = typer.Typer(no_args_is_help=True, help="NoETL playbooks: this project's, and a linter for anyone's.")
 _RUNTIMES = ("local", "server", "both")
 
 
 @playbooks_app.callback()
 def playbooks() -> None:
-    """NoETL playbooks: what the runtimes check late, or never."""
+    """NoETL playbooks: this project's, and a linter for anyone's."""
 
 
 @playbooks_app.command()
@@ -51,6 +51,57 @@ def lint(
         _show(report)
     if report.errors:
         raise typer.Exit(1)
+
+
+@playbooks_app.command()
+def emit(
+    out: Annotated[Path, typer.Option(help="The folder; the playbooks go into slm/ under it.")] = Path("deploy/noetl"),
+    compute: Annotated[
+        Path | None, typer.Option(help="A YAML file with what containers get, in place of the built-in defaults.")
+    ] = None,
+) -> None:
+    """Write the playbook of every stage and those that work with them, from the stage table.
+
+    Example: `slm playbooks emit` or, for another cluster, `slm playbooks emit --compute cluster.yaml --out made`
+    """
+    from slm_assets.cli.render import CONSOLE
+    from slm_assets.noetl.emit import differences, write
+
+    wanted = _wanted(compute)
+    changed = differences(out, wanted)
+    write(out, wanted)
+    for name, why in changed.items():
+        CONSOLE.print(f"{name}: {why}", soft_wrap=True, markup=False)
+    CONSOLE.print(f"{_many(len(wanted), 'playbook')} in {out}", soft_wrap=True, markup=False)
+
+
+@playbooks_app.command()
+def diff(
+    out: Annotated[Path, typer.Option(help="The folder that `emit` wrote.")] = Path("deploy/noetl"),
+    compute: Annotated[Path | None, typer.Option(help="The file that was given to `emit`.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")] = False,
+) -> None:
+    """Say which files are not what `emit` would write now. Exits 1 where there is one.
+
+    Example: `slm playbooks diff`
+    """
+    from slm_assets.cli import render
+    from slm_assets.noetl.emit import differences
+
+    found = differences(out, _wanted(compute))
+    if json:
+        render.json({"folder": str(out), "differences": found})
+    else:
+        for name, why in found.items():
+            render.CONSOLE.print(f"{name}: {why}", soft_wrap=True, markup=False)
+    if found:
+        raise typer.Exit(1)
+
+
+def _wanted(compute: Path | None) -> dict[str, str]:
+    from slm_assets.noetl.emit import playbooks, read_run
+
+    return playbooks() if compute is None else playbooks(run=read_run(compute))
 
 
 def _plain(report: Report) -> dict[str, object]:

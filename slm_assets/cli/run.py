@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slm_assets.engines.choose import engine_of
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry
@@ -28,16 +29,14 @@ def run_chain(
     params: dict[str, Any],
     reason: str,
     actor: str,
+    engine: str | None = None,
     quiet: bool,
 ) -> dict[str, Any]:
     """Run every stage of one version; returns the JSON that scripts rely on."""
-    domain, registry = open_domain(home, name)
-    frozen = frozen_inputs(domain, registry)
-    plan = _choose(registry, name, frozen, version=version, new=new, params=params)
-    if plan is None:
-        number = number_of(version) if version else None
-        plan = open_version(domain, registry, number=number, params=params, reason=reason, actor=actor, frozen=frozen)
-    launched = _launch(home, plan, actor=actor, quiet=quiet)
+    if engine is not None:
+        engine_of("", {}, engine)  # refuses a name that is none, before anything is opened
+    registry, plan = choose_version(home, name, version=version, new=new, params=params, reason=reason, actor=actor)
+    launched = _launch(home, plan, actor=actor, engine=engine, quiet=quiet)
     lines = stage_lines(registry, plan, launched.run_id)
     record = record_of(registry, plan)
     result = outcome(record)
@@ -54,6 +53,26 @@ def run_chain(
         "run_id": launched.run_id,
         "error": launched.error,
     }
+
+
+def choose_version(
+    home: Home,
+    name: str,
+    *,
+    version: str | None,
+    new: bool,
+    params: dict[str, Any],
+    reason: str,
+    actor: str,
+) -> tuple[Registry, Plan]:
+    """The version to go on with: the named one, else the newest where nothing changed, else a new one."""
+    domain, registry = open_domain(home, name)
+    frozen = frozen_inputs(domain, registry)
+    plan = _choose(registry, name, frozen, version=version, new=new, params=params)
+    if plan is None:
+        number = number_of(version) if version else None
+        plan = open_version(domain, registry, number=number, params=params, reason=reason, actor=actor, frozen=frozen)
+    return registry, plan
 
 
 def _choose(
@@ -86,7 +105,7 @@ def _choose(
     return plan
 
 
-def _launch(home: Home, plan: Plan, *, actor: str, quiet: bool) -> LaunchResult:
+def _launch(home: Home, plan: Plan, *, actor: str, engine: str | None, quiet: bool) -> LaunchResult:
     """Run the job with a progress bar per stage."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -115,4 +134,4 @@ def _launch(home: Home, plan: Plan, *, actor: str, quiet: bool) -> LaunchResult:
             bars.update(tasks[stage], completed=1.0, note=note)
             bars.stop_task(tasks[stage])
 
-        return run_version(home, plan, defs, actor=actor, listener=Listener(progress, ended))
+        return run_version(home, plan, defs, actor=actor, engine=engine, listener=Listener(progress, ended))

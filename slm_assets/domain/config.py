@@ -1,4 +1,4 @@
-"""`slm.config.yaml` as pydantic models: seven blocks, every key named here, unknown keys refused.
+"""`slm.config.yaml` as pydantic models: seven blocks and where stages run, unknown keys refused.
 
 Paths are strings relative to the config's folder; `loading` resolves them and refuses what leaves it.
 JSON pointers (RFC 6901) address values inside rows, inputs and outputs; `*` stands for each item.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from slm_assets.domain.block import Block, Identifier
+from slm_assets.domain.compute import StageRun
 from slm_assets.domain.files import Refused, normal
-
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 
 def _inside(path: str) -> str:
@@ -29,12 +29,6 @@ RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=400), A
 
 Pointer = Annotated[str, StringConstraints(pattern=r"^(/[^/]*)*$", max_length=400)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Block(BaseModel):
-    """Base of every block: immutable, nothing is coerced, and an unknown key is a fault."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 # 1. Contracts ------------------------------------------------------------------------------------
@@ -389,6 +383,9 @@ class DomainConfig(Block):
     eval: Eval = Field(default=Eval(), description="What is measured and what is demanded.")
     serving: Serving = Field(default=Serving(), description="Where the model answers.")
     improvement: Improvement = Field(default=Improvement(), description="The loop.")
+    stages: dict[Identifier, StageRun] = Field(
+        default={}, description="Stage to where it runs; a stage that is not named runs in process."
+    )
 
 
 class ConfigFile(Block):

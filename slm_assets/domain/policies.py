@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from slm_assets.domain.config import Block, Identifier, Share
+from slm_assets.domain.block import Block, Identifier
+from slm_assets.domain.config import Share
 
 GateName = Literal["floor", "target", "incumbent", "validity", "slices", "latency"]
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from slm_assets import canonical
-from slm_assets.errors import ArtifactError, BadInputError, BusyError, SlmError
-from slm_assets.gates.decisive import decisive
+from slm_assets.errors import ArtifactError, BadInputError, BusyError, HeldError, SlmError
 from slm_assets.registry.registry import CellRecord, Plan, Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.plans import request_for
 from slm_assets.stages.runner import RECEIPT, disk_error, execute
 from slm_assets.stages.runtime import Progress, silent
+from slm_assets.stages.standing import held_before, record_of
 from slm_assets.stages.table import BY_NAME
 
 Launch = Callable[[StageRequest, Envelope, Registry, Path, Progress], StageReceipt]
@@ -36,6 +36,8 @@ class Outcome:
     receipt: StageReceipt
     cached: bool
     run_dir: Path
+    engine: str = "in_process"
+    run_id: str = ""
 
     @property
     def held(self) -> bool:
@@ -65,7 +67,9 @@ def make_cell(
         cached = _cached(registry, plan, request)
         if cached is not None:
             progress(1.0, "cached")
-            return Outcome(cached, True, run_dir)
+            made = registry.cell(plan.domain, plan.number, stage)
+            assert made is not None
+            return Outcome(cached, True, run_dir, made["engine"], made["run_id"])
         envelope = Envelope(
             run_id=run_id or uuid.uuid4().hex,
             engine=engine,
@@ -83,15 +87,22 @@ def make_cell(
             _verify(registry, request, receipt)
         _refuse_other_outputs(registry, plan, receipt)
         registry.commit(_record(registry, plan, receipt, envelope))
-        return Outcome(receipt, False, run_dir)
+        return Outcome(receipt, False, run_dir, engine, envelope.run_id)
 
 
-def run_request(
-    registry: Registry, plan: Plan, request: StageRequest, run_dir: Path, *, actor: str, run_id: str | None
-) -> Outcome:
-    """`slm stage run`: make the cell that `request` names, its receipt copied to `run_dir`."""
-    if request.stage == "rollback":
-        return run_rollback(registry, request, run_dir, actor=actor, run_id=run_id)
+def refuse_held(registry: Registry, plan: Plan, stage: str) -> None:
+    """HeldError where a gate ahead of the stage said no: there is no way around it."""
+    held = held_before(record_of(registry, plan), stage)
+    if held:
+        raise HeldError(
+            f"{plan.domain} {plan.version} is held, {BY_NAME[stage].asset} is not made: {held}",
+            cure=f"open a new version with more or better data (`slm run {plan.domain} --new`), "
+            "or approve what is only undecided",
+        )
+
+
+def plans_request(registry: Registry, plan: Plan, request: StageRequest) -> None:
+    """BadInputError where the plan has another request for the stage."""
     expected = request_for(registry, plan, request.stage)
     if expected != request:
         raise BadInputError(
@@ -100,6 +111,16 @@ def run_request(
             cure=f"print the right one with `slm stage request {request.stage} {plan.domain} "
             f"{plan.version}`, or open a new version for other inputs",
         )
+
+
+def run_request(
+    registry: Registry, plan: Plan, request: StageRequest, run_dir: Path, *, actor: str, run_id: str | None
+) -> Outcome:
+    """`slm stage run`: make the cell that `request` names, its receipt copied to `run_dir`."""
+    if request.stage == "rollback":
+        return run_rollback(registry, request, run_dir, actor=actor, run_id=run_id)
+    plans_request(registry, plan, request)
+    refuse_held(registry, plan, request.stage)
     outcome = make_cell(registry, plan, request.stage, actor=actor, run_id=run_id)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -203,6 +224,8 @@ def _record(registry: Registry, plan: Plan, receipt: StageReceipt, envelope: Env
 
 def _verdict_rows(receipt: StageReceipt) -> list[dict[str, object]]:
     """One row per gate and role: the verdict that decides."""
+    from slm_assets.gates.decisive import decisive  # statistics: a stage that only fetches must not wait for numpy
+
     evidence = next(iter(receipt.outputs.values())).sha256 if receipt.outputs else receipt.request_digest
     found = receipt.result.verdicts
     return [

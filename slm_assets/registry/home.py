@@ -49,3 +49,15 @@ class Home:
     def dagster(self) -> Path:
         """DAGSTER_HOME: the instance that `slm run` and the UI share."""
         return self.root / "dagster"
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which a process in another folder sees the same home."""
+        registry, artifacts = self.registry_url, self.artifacts_url
+        if registry.startswith("sqlite:///") and not registry.startswith("sqlite:////"):
+            registry = f"sqlite:///{Path(registry.removeprefix('sqlite:///')).absolute()}"
+        return {
+            "SLM_HOME": str(self.root),
+            "SLM_DOMAINS": str(self.domains),
+            "SLM_REGISTRY": registry,
+            "SLM_ARTIFACTS": artifacts if "://" in artifacts else str(Path(artifacts).absolute()),
+        }

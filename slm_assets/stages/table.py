@@ -13,7 +13,7 @@ class Stage:
 
     `kind` is the output's name and registry kind; `needs` the stages whose outputs are its inputs;
     `gates` the gate names that it may answer, each a blocking check of its asset; `playbook` the
-    catalog path of its NoETL mirror.
+    catalog path of its NoETL mirror. A stage that can use a GPU is also mirrored as a container.
     """
 
     name: StageName
@@ -23,6 +23,7 @@ class Stage:
     gates: tuple[str, ...]
     playbook: str
     title: str
+    gpu: bool = False
 
 
 STAGES: tuple[Stage, ...] = (
@@ -40,6 +41,7 @@ STAGES: tuple[Stage, ...] = (
         "finetune", "challenger", "model", ("dataset", "label"), ("loads",),
         "automation/mlops/slm/finetune",
         "A checkpoint trained on the labels, which loads in a clean process",
+        gpu=True,
     ),
     Stage(
         "evaluate", "eval_report", "eval", ("dataset", "label", "finetune"),

@@ -10,6 +10,7 @@ from slm_assets.models.ladder import AVAILABLE
 from slm_assets.models.oracle import load_oracle
 from slm_assets.models.rules import check_rules
 from slm_assets.registry.home import Home
+from slm_assets.stages.table import BY_NAME
 
 
 def validate_domain(home: Home, name: str) -> list[Fault]:
@@ -26,6 +27,7 @@ def validate_domain(home: Home, name: str) -> list[Fault]:
     except BadInputError as error:
         return [Fault(CONFIG_NAME, "$.slm_domain", error.message, cure=error.cure)]
     faults.update(fault for role in domain.config.roles for fault in _oracle(domain, role.id))
+    faults.update(_unknown_stages(domain))
     recipe = domain.config.model.recipe
     if recipe not in AVAILABLE:
         faults.add(
@@ -39,6 +41,15 @@ def validate_domain(home: Home, name: str) -> list[Fault]:
             )
         )
     return sorted(faults)
+
+
+def _unknown_stages(domain: Domain) -> list[Fault]:
+    """Names under `stages` that no stage has: they would be settings for nothing."""
+    return [
+        Fault(CONFIG_NAME, f"$.slm_domain.stages.{name}", "no stage of that name", name, ", ".join(BY_NAME))
+        for name in domain.config.stages
+        if name not in BY_NAME
+    ]
 
 
 def problem_of(home: Home, name: str) -> str:

@@ -1,0 +1,95 @@
+"""What a playbook that conducts a version calls: open it, report to Dagster, ask for an engine."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, plan_for, registry_for, show
+from slm_assets.errors import BadInputError
+from slm_assets.registry.home import Home
+
+conductor_app = typer.Typer()
+
+
+@conductor_app.command("open")
+def open_(
+    domain: DomainName,
+    version: Annotated[str | None, typer.Option(help="Take or open this version, such as v3.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Open a new version even if nothing changed.")] = False,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="The conductor's folder; default: a fresh one in SLM_HOME.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the plan and the audit.")] = "asked for",
+    by: Actor = None,
+    json: AsJson = False,
+) -> None:
+    """Open a version without running anything, or take the one that is open, as `slm run` does.
+
+    Example: `slm open travel` or `slm open travel --version v3`
+    """
+    from slm_assets.cli import render
+    from slm_assets.cli.run import choose_version
+
+    home = Home.from_env()
+    _, plan = choose_version(home, domain, version=version, new=new, params={}, reason=reason, actor=actor_of(by))
+    folder = run_dir or home.runs / plan.domain / plan.version / f"conducted-{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"domain": plan.domain, "version": plan.version, "run_dir": str(folder), "opened_at": plan.opened_at}
+    show(result, json, lambda found: render.CONSOLE.print(f"{found['domain']} {found['version']} is open"))
+
+
+@conductor_app.command()
+def report(
+    domain: DomainName,
+    version: Annotated[str, typer.Argument(help="An open version, such as v1.")],
+    stage: Annotated[str | None, typer.Option(help="Only this stage's asset.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Tell Dagster what was made without it, so that its lineage is whole; what it knows already stays as it is.
+
+    Does nothing where this home has no Dagster instance yet.
+
+    Example: `slm report travel v1`
+    """
+    from slm_assets.cli import render
+    from slm_assets.stages.plans import number_of
+    from slm_assets.stages.table import BY_NAME
+
+    home = Home.from_env()
+    number = number_of(version)
+    if stage is not None and stage not in BY_NAME:
+        raise BadInputError(f"{stage!r} is no stage", cure=f"stages: {', '.join(BY_NAME)}")
+    reported: list[str] = []
+    if there := (home.dagster / "dagster.yaml").is_file():
+        from slm_assets.assets.report import report_version
+
+        registry = registry_for(domain)
+        plan = plan_for(registry, domain, number)
+        reported = report_version(home, registry, plan, [stage] if stage else list(BY_NAME))
+    result = {"domain": domain, "version": version, "instance": there, "reported": reported}
+    told = ", ".join(reported) or ("nothing new" if there else "no Dagster instance here")
+    show(result, json, lambda _found: render.CONSOLE.print(f"{domain} {version}: {told}"))
+
+
+@conductor_app.command()
+def engine(
+    domain: DomainName,
+    role: Annotated[str, typer.Argument(help="A role that was promoted, or may be.")],
+    json: AsJson = False,
+) -> None:
+    """Which engine answers for a role now: `slm` for a promoted release, `deterministic` for its oracle.
+
+    Example: `slm engine travel extract`
+    """
+    from slm_assets.cli import render
+
+    flag = registry_for(domain).flags(domain).get(role)
+    served: dict[str, Any] = {"engine": "deterministic", "version": None, "release": None}
+    if flag is not None and flag.engine == "release":
+        served = {"engine": "slm", "version": f"v{flag.number}", "release": flag.release}
+    result = {"domain": domain, "role": role, **served}
+    show(result, json, lambda found: render.CONSOLE.print(f"{domain}.{role}: {found['engine']}"))

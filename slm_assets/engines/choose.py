@@ -1,0 +1,37 @@
+"""Which engine runs a stage: what the run asks for, else what the domain's config says, else this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+from slm_assets.domain.compute import EngineName, StageRun, settings
+from slm_assets.engines.in_process import Launch
+from slm_assets.errors import BadInputError
+from slm_assets.stages.runner import execute
+
+ENGINES: tuple[str, ...] = get_args(EngineName)
+IN_PROCESS, NOETL = ENGINES
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine's name, and how it turns a request into a receipt."""
+
+    name: str
+    launch: Launch
+
+
+def engine_of(stage: str, runs: Mapping[str, StageRun], asked: str | None = None) -> Engine:
+    """The engine of a stage. BadInputError for a name that is none."""
+    run = settings(runs, stage)
+    name = asked or run.engine
+    if name == IN_PROCESS:
+        return Engine(name, execute)
+    if name == NOETL:
+        from slm_assets.engines import noetl_local
+
+        return Engine(name, partial(noetl_local.launch, timeout_s=run.timeout_s))
+    raise BadInputError(f"{name!r} is no engine", cure=f"engines: {', '.join(ENGINES)}")

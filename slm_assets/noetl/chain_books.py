@@ -1,0 +1,172 @@
+"""The playbooks that call the stages' own: `pipeline`, and `retrain_orchestrator` around it.
+
+Locally a called playbook hands nothing back, so each stage leaves its outcome in the run folder, and a step
+reads it and branches: `go`, `held`, `deferred`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from slm_assets.domain.compute import StageRun
+from slm_assets.noetl.guard import check_step
+from slm_assets.noetl.stage_book import CONTAINER_VALUES, code, container_values, inputs_of, name_of
+from slm_assets.noetl.steps import HOME_LOG, LOCAL, MINUTE, Arc, Step, arc, book, call, ends, noop, shell, value, var
+from slm_assets.stages.table import Stage
+
+MONITOR = ("capture", "drift")
+"""Stages that run ahead of a version: whether to retrain at all. They join the orchestrator, and stay out of the
+pipeline, as soon as the table has them; `shadow` joins the pipeline, between what it needs and what needs it."""
+
+OUTCOMES = ("promoted", "held", "deferred")
+_KEPT = ("version", "run_dir")
+"""Read again at every step that sets something: a server forgets what an earlier step set under `vars`."""
+
+_BASE: dict[str, Any] = {"domain": "name", "version": "version?", "run_dir": "path?"}
+
+
+def pipeline(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> Step:
+    """Every stage of a version, each behind the gates of the one before."""
+    chain = [stage for stage in stages if stage.name not in MONITOR]
+    stage_steps: list[Step] = []
+    for index, stage in enumerate(chain):
+        after = chain[index + 1].name if index + 1 < len(chain) else "promoted"
+        passed = {"domain": value("domain"), "version": var("version"), "run_dir": var("run_dir")}
+        stage_steps.append(
+            call(
+                stage.name, stage.title, name_of(stage), inputs_of(stage, passed), arc(f"gate_{stage.name}"),
+                result="verify_receipt", timeout_s=run.timeout_s + 20 * MINUTE,
+            )
+        )  # fmt: skip
+        stage_steps.append(_gate(stage, after))
+    steps = [
+        noop("start", "A version from its dataset to its deployment", arc("check")),
+        *check_step({**_checked(stages), **_BASE}, [arc("open")]),
+        _open("Open the version, or take the one that is open", arc(chain[0].name)),
+        *stage_steps,
+        *_outcomes(),
+        *ends(),
+    ]
+    return book("pipeline", "Dataset to deployment of one version", code(), _workload(stages, run, accelerator), steps)
+
+
+def retrain_orchestrator(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> Step:
+    """Whether to retrain, the pipeline, and what came of it."""
+    there = {stage.name: stage for stage in stages}
+    watching = [there[name] for name in MONITOR if name in there]
+    steps: list[Step] = []
+    for index, stage in enumerate(watching):
+        after = watching[index + 1].name if index + 1 < len(watching) else "open"
+        passed = {"domain": value("domain"), "version": value("version"), "run_dir": value("run_dir")}
+        steps += [
+            call(
+                stage.name, stage.title, name_of(stage), inputs_of(stage, passed), arc(f"gate_{stage.name}"),
+                result="verify_receipt", timeout_s=run.timeout_s + 20 * MINUTE,
+            ),
+            shell(
+                f"gate_{stage.name}",
+                f"What {stage.name} said",
+                _read(f"{value('run_dir')}/{stage.name}.json", '"gate":', ("go", "held", "deferred")),
+                arc(after, "vars.gate == 'go'"),
+                arc("not_due", "vars.gate == 'held'"),
+                arc("failed"),
+                results=("gate",),
+            ),
+        ]  # fmt: skip
+    quiet = [shell("not_due", "No trigger fired", """echo '{"outcome": "not_due"}'""", arc("end"))] if watching else []
+    inputs = {
+        **{key: value(key) for key in ("runtime", "pb_prefix", "pb_suffix", "domain")},
+        "version": var("version"),
+        "run_dir": var("run_dir"),
+        "mode": value("mode"),
+        **{key: value(key) for key in CONTAINER_VALUES},
+    }
+    chain_s = (run.timeout_s + 20 * MINUTE) * len(stages)
+    whole = [
+        noop("start", "Watch, retrain, judge, promote", arc("check")),
+        *check_step({**_checked(stages), **_BASE}, [arc(watching[0].name if watching else "open")]),
+        *steps,
+        *quiet,
+        _open("Take the newest version, or open one where config or rows are new", arc("retrain")),
+        call("retrain", "The whole chain of that version", "pipeline", inputs, arc("read_outcome"),
+             result="outcome", timeout_s=chain_s),
+        shell(
+            "read_outcome",
+            "What came of it",
+            _read(f"{var('run_dir')}/pipeline.json", '"outcome":', OUTCOMES),
+            *(arc(name, f"vars.outcome == '{name}'") for name in OUTCOMES),
+            arc("failed"),
+            results=("outcome", "version"),
+        ),
+        *(shell(name, f"The version is {name}", f"echo '{_outcome(name)}'", arc("end")) for name in OUTCOMES),
+        *ends(),
+    ]  # fmt: skip
+    description = "Retrain a domain where it is due, and promote what passes its gates"
+    return book("retrain_orchestrator", description, code(), _workload(stages, run, accelerator), whole)
+
+
+def _workload(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> dict[str, Any]:
+    own: dict[str, Any] = {**LOCAL, "domain": "", "version": "", "run_dir": ""}
+    if any(stage.gpu for stage in stages) and run.container is not None:
+        own |= {"mode": "local"} | container_values(run.container, accelerator[1])
+    return own
+
+
+def _checked(stages: Sequence[Stage]) -> dict[str, Any]:
+    gpu = {"mode": ["local", "container"], **CONTAINER_VALUES} if any(stage.gpu for stage in stages) else {}
+    return {"runtime": ["local", "distributed"], **gpu}
+
+
+def _open(desc: str, then: Arc) -> Step:
+    script = f"""
+version='{value("version")}'
+run_dir='{value("run_dir")}'
+exec slm open '{value("domain")}' ${{version:+--version "$version"}} ${{run_dir:+--run-dir "$run_dir"}} --json
+"""
+    return shell("open", desc, script, then, results=_KEPT, log=HOME_LOG, timeout_s=10 * MINUTE)
+
+
+def _gate(stage: Stage, after: str) -> Step:
+    return shell(
+        f"gate_{stage.name}",
+        f"What {stage.asset} and its gates said, from the receipt",
+        _read(f"{var('run_dir')}/{stage.name}.json", '"gate":', ("go", "held", "deferred")),
+        arc(after, "vars.gate == 'go'"),
+        arc("held", "vars.gate == 'held'"),
+        arc("deferred", "vars.gate == 'deferred'"),
+        arc("failed"),
+        results=("gate", "stage", *_KEPT),
+    )
+
+
+def _outcomes() -> list[Step]:
+    told = {
+        "promoted": "Every gate let at least one role go on, and its flag was flipped",
+        "held": "A gate said no: the version stays registered, nothing is promoted",
+        "deferred": "It waits, for an approval or for budget",
+    }
+    ways = [
+        shell(
+            name,
+            told[name],
+            f"echo '{_outcome(name)}' > '{var('run_dir')}/pipeline.json'",
+            arc("outcome"),
+        )
+        for name in OUTCOMES
+    ]
+    return [*ways, shell("outcome", "The last word", f"cat '{var('run_dir')}/pipeline.json'", arc("end"))]
+
+
+def _outcome(name: str) -> str:
+    return f'{{"outcome":"{name}","version":"{var("version")}"}}'
+
+
+def _read(path: str, key: str, words: Sequence[str]) -> str:
+    """Print a JSON file whose `key` has one of these words. A local condition must not see any other: a value
+    with an operator in it, such as `go == go`, decides for itself."""
+    known = "|".join(f"*'{key}\"{word}\"'*" for word in words)
+    return f"""
+outcome=$(cat '{path}')
+case "$outcome" in {known}) printf '%s\\n' "$outcome" ;; *) exit 65 ;; esac
+"""

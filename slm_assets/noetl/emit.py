@@ -1,0 +1,104 @@
+"""The mirror of the asset graph: one playbook per stage of the table, and the four that work with them.
+
+`playbooks()` is pure and byte-stable; what it gives lies committed under `deploy/noetl/`, and a test holds both
+equal. A playbook serves every domain: domain, version and the cluster's single texts are workload values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from slm_assets.domain.compute import StageRun
+from slm_assets.errors import BadInputError
+from slm_assets.noetl.chain_books import pipeline, retrain_orchestrator
+from slm_assets.noetl.flag_books import resolve_engine, rollback
+from slm_assets.noetl.stage_book import DEFAULT_ACCELERATOR, DEFAULT_RUN, name_of, stage_book
+from slm_assets.noetl.steps import Step
+from slm_assets.stages.table import BY_NAME, STAGES, Stage
+
+FOLDER = "slm"
+_HEAD = "# Made by `slm playbooks emit` from the stage table; changes here are lost.\n"
+
+
+def playbooks(stages: Sequence[Stage] = STAGES, run: StageRun = DEFAULT_RUN) -> dict[str, str]:
+    """File name relative to deploy/noetl (`slm/dataset_build.yaml`) → YAML text, every playbook."""
+    books = [
+        *(stage_book(stage, run, DEFAULT_ACCELERATOR) for stage in stages),
+        pipeline(stages, run, DEFAULT_ACCELERATOR),
+        retrain_orchestrator(stages, run, DEFAULT_ACCELERATOR),
+        rollback(),
+        resolve_engine(),
+    ]
+    return {f"{FOLDER}/{book['metadata']['path'].rpartition('/')[2]}.yaml": _text(book) for book in books}
+
+
+def read_run(path: Path) -> StageRun:
+    """A deployment's defaults from a YAML file, as the config's `stages.<stage>` block. BadInputError with every
+    fault."""
+    try:
+        return StageRun.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} is no YAML: {error}") from None
+    except ValidationError as error:
+        lines = [f"$.{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise BadInputError(f"{path} describes no stage's compute\n  " + "\n  ".join(lines)) from None
+
+
+def stage_playbook(name: str) -> str:
+    """The playbook of one stage as YAML."""
+    return _text(stage_book(BY_NAME[name], DEFAULT_RUN, DEFAULT_ACCELERATOR))
+
+
+def file_of(stage: Stage) -> str:
+    """The file of a stage's playbook, relative to deploy/noetl."""
+    return f"{FOLDER}/{name_of(stage)}.yaml"
+
+
+def differences(folder: Path, wanted: dict[str, str]) -> dict[str, str]:
+    """File → `missing`, `changed` or `not emitted`, of what lies in a folder against what would be emitted."""
+    found = {
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
+        for path in sorted((folder / FOLDER).glob("*.yaml"))
+    }
+    told = {name: "not emitted" for name in found if name not in wanted}
+    for name, text in wanted.items():
+        if found.get(name) != text:
+            told[name] = "changed" if name in found else "missing"
+    return dict(sorted(told.items()))
+
+
+def write(folder: Path, wanted: dict[str, str]) -> None:
+    """Write every playbook; those of earlier emissions that are no longer made are removed."""
+    for name, why in differences(folder, wanted).items():
+        path = folder / name
+        if why == "not emitted":
+            if path.read_text(encoding="utf-8").startswith(_HEAD):
+                path.unlink()
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[name], encoding="utf-8")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Scripts as blocks, and no anchors: a reader sees each step whole."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _block(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _block)
+
+
+def _text(book: Step) -> str:
+    return _HEAD + yaml.dump(book, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,29 @@
+"""The emitted playbooks in a folder, and a `slm` that only writes down what reached it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_slm import FakeSlm
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "noetl"
+
+
+@pytest.fixture
+def slm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlm:
+    """First on PATH; every stage says go."""
+    from slm_assets.stages.table import STAGES
+
+    fake = FakeSlm.at(tmp_path / "fake")
+    for stage in STAGES:
+        fake.answers(stage.name, "go")
+    monkeypatch.setenv("PATH", f"{fake.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUST_BACKTRACE", "0")
+    monkeypatch.chdir(tmp_path)
+    return fake

@@ -1,0 +1,71 @@
+"""A `slm` that writes down what it was called with and answers as told: what reaches it is all that a shell saw."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = """#!/bin/bash
+set -eu
+here={here}
+{{ printf '%s\\0' "$@"; printf '\\n\\0'; }} >> "$here/calls"
+case "$1" in
+  open) cat "$here/open.json" ;;
+  stage)
+    stage=$3
+    while [ $# -gt 0 ]; do [ "$1" = --run-dir ] && run_dir=$2; shift; done
+    answer=$here/answers/$stage
+    [ -f "$answer.fails" ] && {{ echo 'the planted fault' >&2; exit 1; }}
+    [ -f "$answer.silent" ] && exit 0
+    cp "$answer.json" "$run_dir/$stage.json"
+    cat "$answer.json" ;;
+  engine) [ -f "$here/engine.json" ] || exit 1; cat "$here/engine.json" ;;
+  *) echo '{{}}' ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class FakeSlm:
+    """Its folder; `bin` goes first on PATH."""
+
+    folder: Path
+    run_dir: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> FakeSlm:
+        own = cls(folder, folder / "run")
+        for part in ("bin", "answers", "run"):
+            (folder / part).mkdir(parents=True)
+        program = folder / "bin" / "slm"
+        program.write_text(SCRIPT.format(here=folder))
+        program.chmod(0o755)
+        opened = {"domain": "tiny", "version": "v3", "run_dir": str(own.run_dir)}
+        (folder / "open.json").write_text(json.dumps(opened))
+        return own
+
+    def answers(self, stage: str, gate: str) -> None:
+        """What the stage's outcome says from now on."""
+        outcome = {"stage": stage, "gate": gate, "version": "v3", "run_dir": str(self.run_dir)}
+        (self.folder / "answers" / f"{stage}.json").write_text(json.dumps(outcome, separators=(",", ":")))
+
+    def breaks(self, stage: str, how: str) -> None:
+        """`fails`: exits 1; `silent`: exits 0 and leaves nothing."""
+        (self.folder / "answers" / f"{stage}.{how}").touch()
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """The arguments of every call, byte for byte."""
+        path = self.folder / "calls"
+        text = path.read_bytes().decode(errors="surrogateescape") if path.exists() else ""
+        found: list[list[str]] = [[]]
+        for part in text.split("\0"):
+            if part == "\n":
+                found.append([])
+            else:
+                found[-1].append(part)
+        return [call for call in found if call and call != [""]]
+
+    def forget(self) -> None:
+        (self.folder / "calls").unlink(missing_ok=True)

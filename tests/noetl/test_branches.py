@@ -1,0 +1,192 @@
+"""The emitted playbooks on the real local runtime, each branch of them, over a `slm` that answers as told."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import noetl
+import pytest
+from conftest import DEPLOY
+from fake_slm import FakeSlm
+
+from slm_assets.stages.table import STAGES
+
+NAMES = [stage.name for stage in STAGES]
+
+
+def run(name: str, **values: str) -> dict[str, Any]:
+    return noetl.run(DEPLOY / "slm" / f"{name}.yaml", variables=values)
+
+
+def ran(slm: FakeSlm) -> list[str]:
+    return [call[2] for call in slm.calls if call[:2] == ["stage", "run"]]
+
+
+def last(outcome: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(outcome["final_result"])
+
+
+@pytest.mark.parametrize("name", ["pipeline", "retrain_orchestrator"])
+def test_all_go_is_promoted(slm: FakeSlm, name: str) -> None:
+    outcome = run(name, domain="tiny")
+    assert last(outcome) == {"outcome": "promoted", "version": "v3"}
+    assert ran(slm) == NAMES
+    assert [call for call in slm.calls if call[0] == "report"] == [
+        ["report", "tiny", "v3", "--stage", stage, "--json"] for stage in NAMES
+    ]
+
+
+@pytest.mark.parametrize("gate", ["held", "deferred"])
+@pytest.mark.parametrize("stage", NAMES)
+def test_a_no_or_a_wait_ends_the_version_there(slm: FakeSlm, stage: str, gate: str) -> None:
+    slm.answers(stage, gate)
+    outcome = run("pipeline", domain="tiny", version="v3")
+    assert last(outcome) == {"outcome": gate, "version": "v3"}
+    assert gate in outcome["executed_steps"] and "promoted" not in outcome["executed_steps"]
+    assert ran(slm) == NAMES[: NAMES.index(stage) + 1]
+
+
+def test_the_orchestrator_says_what_the_pipeline_said(slm: FakeSlm) -> None:
+    slm.answers("evaluate", "held")
+    assert last(run("retrain_orchestrator", domain="tiny")) == {"outcome": "held", "version": "v3"}
+
+
+@pytest.mark.parametrize("how", ["fails", "silent"])
+def test_a_stage_that_fails_or_leaves_nothing_fails_the_run(slm: FakeSlm, how: str) -> None:
+    slm.breaks("label", how)
+    with pytest.raises(RuntimeError, match="exit code"):
+        run("pipeline", domain="tiny")
+    assert ran(slm) == ["dataset", "label"]
+    if how == "fails":
+        assert "the planted fault" in (slm.run_dir / "label.err").read_text()
+
+
+def test_an_outcome_of_an_earlier_run_is_not_taken_for_this_ones(slm: FakeSlm) -> None:
+    slm.breaks("dataset", "silent")
+    (slm.run_dir / "dataset.json").write_text('{"gate": "go"}')
+    with pytest.raises(RuntimeError, match="exit code"):
+        run("pipeline", domain="tiny")
+
+
+@pytest.mark.parametrize("gate", ["GO", "", "maybe", "vars.gate", "go == go"])
+def test_a_gate_that_is_no_answer_is_a_no(slm: FakeSlm, gate: str) -> None:
+    slm.answers("dataset", gate)
+    with pytest.raises(RuntimeError, match="exit code"):
+        run("pipeline", domain="tiny")
+    assert ran(slm) == ["dataset"]
+
+
+def test_a_container_that_the_local_runtime_skips_is_no_success(slm: FakeSlm) -> None:
+    with pytest.raises(RuntimeError, match="exit code"):
+        run("finetune", domain="tiny", version="v1", run_dir="out", mode="container")
+    assert slm.calls == []
+
+
+def test_an_engine_gets_no_report(slm: FakeSlm) -> None:
+    run("dataset_build", domain="tiny", version="v1", run_dir="out", driver="engine")
+    assert slm.calls == [
+        ["stage", "run", "dataset", "--driver", "engine", "--domain", "tiny", "--version", "v1", "--run-dir", "out"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "arguments"),
+    [
+        ({}, []),
+        ({"role": "triage"}, ["--role", "triage"]),
+        ({"to": "oracle"}, ["--to", "oracle"]),
+        ({"role": "triage", "to": "v2"}, ["--role", "triage", "--to", "v2"]),
+    ],
+)
+def test_rollback_passes_on_what_was_given(slm: FakeSlm, values: dict[str, str], arguments: list[str]) -> None:
+    run("rollback", domain="tiny", **values)
+    assert slm.calls == [["rollback", "tiny", *arguments, "--reason", "by NoETL", "--json"]]
+
+
+# Which engine ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "engine"),
+    [
+        ('{"engine": "slm", "version": "v2"}', "slm"),
+        ('{"engine": "deterministic"}', "deterministic"),
+        (None, "deterministic"),
+    ],
+)
+def test_the_registry_is_asked_where_there_is_no_service(slm: FakeSlm, answer: str | None, engine: str) -> None:
+    if answer:
+        (slm.folder / "engine.json").write_text(answer)
+    assert last(run("resolve_engine", domain="tiny", role="triage")) == {"engine": engine}
+    assert slm.calls == [["engine", "tiny", "triage", "--json"]]
+
+
+class Service:
+    """A service that gives one answer, or none until it is let go."""
+
+    def __init__(self, status: int, body: bytes, *, waits: bool = False) -> None:
+        self.asked: list[str] = []
+        self.let_go = Event()
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                service.asked.append(self.path)
+                if waits:
+                    service.let_go.wait(30)
+                    return
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self) -> Service:
+        Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+HOSTILE = b'{"engine":"$(touch PWNED)`touch PWNED`\';touch PWNED;\'{{ 7*7 }}"}\n\x00\xff' + b"a" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "engine"),
+    [
+        (200, b'{"engine": "slm"}', "slm"),
+        (200, b'{"engine": "deterministic"}', "deterministic"),
+        (500, b'{"engine": "slm"}', "deterministic"),
+        (200, b"", "deterministic"),
+        (200, HOSTILE, "deterministic"),
+    ],
+)
+def test_a_service_is_asked_once_and_only_its_word_counts(
+    slm: FakeSlm, status: int, body: bytes, engine: str, tmp_path: Path
+) -> None:
+    with Service(status, body) as service:
+        outcome = run("resolve_engine", domain="tiny", role="triage", service=service.url)
+    assert last(outcome) == {"engine": engine}
+    assert service.asked == ["/v1/tiny/triage/engine"]
+    assert slm.calls == [] and not list(tmp_path.rglob("PWNED"))
+
+
+def test_a_service_that_is_away_or_says_nothing_means_deterministic(slm: FakeSlm) -> None:
+    away = Service(200, b"")
+    away.server.server_close()
+    assert last(run("resolve_engine", domain="tiny", role="triage", service=away.url)) == {"engine": "deterministic"}
+    with Service(200, b"", waits=True) as service:
+        outcome = run("resolve_engine", domain="tiny", role="triage", service=service.url)
+    assert last(outcome) == {"engine": "deterministic"}
+    assert outcome["duration_seconds"] < 10, "it has a second, and this machine some patience"
