@@ -33,13 +33,16 @@ class NoetlError(SlmError):
     """A call to a NoETL server that gave no usable answer.
 
     `status` is the HTTP status, None where there was no answer. `acted` says whether the server may have
-    done what was asked all the same.
+    done what was asked all the same, `late` whether it may still do it.
     """
 
-    def __init__(self, message: str, *, cure: str = "", status: int | None = None, acted: bool = False) -> None:
+    def __init__(
+        self, message: str, *, cure: str = "", status: int | None = None, acted: bool = False, late: bool = False
+    ) -> None:
         super().__init__(message, cure=cure)
         self.status = status
         self.acted = acted
+        self.late = late
 
 
 class ProtocolError(NoetlError):

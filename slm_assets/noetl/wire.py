@@ -83,7 +83,7 @@ class Wire:
                 safe = repeatable or not error.acted
                 if attempt == ATTEMPTS or isinstance(error, ProtocolError) or not passing or not safe:
                     raise
-                self.clock.sleep(min(0.2 * 3 ** (attempt - 1), _LONGEST_WAIT_S))
+                self.clock.sleep(min(0.05 * 4 ** (attempt - 1), _LONGEST_WAIT_S))
         raise AssertionError("the last attempt returns or raises")
 
     def _once(self, method: str, path: str, body: Json, params: dict[str, str | int] | None) -> Json:
@@ -103,7 +103,8 @@ class Wire:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NoetlError(f"{place}: {type(error).__name__}", cure=_AWAY) from None
         except httpx.HTTPError as error:
-            raise NoetlError(f"{place}: {type(error).__name__}", cure=_AWAY, acted=True) from None
+            late = isinstance(error, httpx.TimeoutException)
+            raise NoetlError(f"{place}: {type(error).__name__}", cure=_AWAY, acted=True, late=late) from None
         if answer.status_code in {200, 202}:
             try:
                 return parse(data)
@@ -111,7 +112,13 @@ class Wire:
                 raise ProtocolError(f"{place}: {error.message}", status=answer.status_code, acted=True) from None
         acted = answer.status_code >= 500 or answer.status_code == 408
         said = refusal(answer.status_code, data)
-        raise NoetlError(f"{place}: {said}", cure=_cure(answer.status_code), status=answer.status_code, acted=acted)
+        raise NoetlError(
+            f"{place}: {said}",
+            cure=_cure(answer.status_code),
+            status=answer.status_code,
+            acted=acted,
+            late=answer.status_code in {408, 502, 504},  # of something between, which gave up on the server
+        )
 
 
 _AWAY = "check that the server is up and that NOETL_SERVER_URL names it"
