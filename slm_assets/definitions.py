@@ -1,4 +1,4 @@
-"""The Dagster code location: assembles assets, checks and jobs; nothing else."""
+"""The Dagster code location: assembles assets, checks, jobs and sensors; nothing else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from slm_assets.assets.checks import checks
 from slm_assets.assets.graph import assets
 from slm_assets.automation.jobs import open_version, retrain
 from slm_assets.automation.partitions import partitions
+from slm_assets.automation.sensors import deliver_handoffs
 from slm_assets.registry.home import Home
 
 
@@ -18,6 +19,7 @@ def build(home: Home) -> dg.Definitions:
         assets=assets(cells),
         asset_checks=checks(cells),
         jobs=[retrain(), open_version],
+        sensors=[deliver_handoffs],
         executor=dg.in_process_executor,
     )
 

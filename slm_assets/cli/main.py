@@ -12,6 +12,7 @@ from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_
 from slm_assets.cli.conductor import conductor_app
 from slm_assets.cli.db import db_app
 from slm_assets.cli.experiments import experiments_app
+from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
 from slm_assets.cli.stage import stage_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
@@ -31,6 +32,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(experiments_app)
 app.add_typer(conductor_app)
 app.add_typer(playbooks_app, name="playbooks")
+app.add_typer(handoffs_app, name="handoffs")
 
 
 @app.command()

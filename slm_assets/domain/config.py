@@ -29,6 +29,8 @@ RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=400), A
 
 Pointer = Annotated[str, StringConstraints(pattern=r"^(/[^/]*)*$", max_length=400)]
 Share = Annotated[float, Field(ge=0, le=1)]
+CatalogPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,199}$")]
+"""Where a playbook is in a NoETL server's catalog; not a file."""
 
 
 # 1. Contracts ------------------------------------------------------------------------------------
@@ -57,9 +59,7 @@ class PlaybookOracle(Block):
     """An oracle that lives in NoETL; `path` is its catalog path, not a file."""
 
     kind: Literal["playbook"] = Field(description="Answered by a NoETL playbook.")
-    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,200}$")] = Field(
-        description="Catalog path of the playbook."
-    )
+    path: CatalogPath = Field(description="Catalog path of the playbook.")
 
 
 Oracle = Annotated[RulesOracle | PythonOracle | PlaybookOracle, Field(discriminator="kind")]
@@ -346,6 +346,19 @@ class Governance(Block):
     cost_budget: RelativePath | None = Field(default=None, description="Budget file.")
 
 
+HandedOff = Literal["dataset", "labels", "challenger", "eval_report", "release", "deployment", "flip"]
+
+
+class Handoffs(Block):
+    """What a NoETL server is told of each finished asset and each flip, once the deployment names a server."""
+
+    registry: bool = Field(default=True, description="Enter artifacts and flips into the server's registry.")
+    playbooks: dict[HandedOff, CatalogPath] = Field(
+        default={},
+        description="Asset, or `flip` of a flag, to the catalog path of a playbook to execute with the handoff.",
+    )
+
+
 class Improvement(Block):
     """The loop."""
 
@@ -359,6 +372,7 @@ class Improvement(Block):
         default=None, description="Policy of the gates; default: the built-in one."
     )
     governance: Governance = Field(default=Governance(), description="Owners of results, budget.")
+    handoffs: Handoffs = Field(default=Handoffs(), description="What a NoETL server is told.")
     auto_promote: bool | None = Field(
         default=None, description="None: off until a role's first approved promotion, on after it."
     )

@@ -173,6 +173,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "data.fields.labels",
         "data.fields.label_source",
     ),
+    "noetl.handoffs": ("improvement.handoffs", "improvement.handoffs.registry", "improvement.handoffs.playbooks"),
     "bench": ("data.fields.spans",),
     "stages.rows.splitting": (
         "data.split",

@@ -219,6 +219,8 @@ def _record(registry: Registry, plan: Plan, receipt: StageReceipt, envelope: Env
         parents=parents,
         metrics=[metric.model_dump() | {"epoch": epoch} for metric in receipt.result.metrics],
         verdicts=_verdict_rows(receipt),
+        asset=stage.asset,
+        playbook=stage.playbook,
     )
 
 

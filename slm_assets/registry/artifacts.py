@@ -87,6 +87,10 @@ class ArtifactStore:
             shutil.rmtree(beside, ignore_errors=True)
         return tree
 
+    def address(self, sha256: str) -> str:
+        """The URL of a tree's manifest."""
+        return str(self._fs.unstrip_protocol(self._tree(sha256)))
+
     def verify(self, sha256: str) -> Tree:
         """Re-hash a whole tree in place. ArtifactError names the first file that does not match."""
         tree = self.describe(sha256)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, StatementError
@@ -72,6 +73,31 @@ class Database:
                 turns = text("SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(:own)")
                 connection.execute(turns, {"all": _lock_number(""), "own": _lock_number(namespace)})
             yield connection
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Whether this process alone does what `name` stands for, until the end of the block or of the
+        process: locks of the kernel and of a session, which a kill releases."""
+        if self.embedded:
+            lock = FileLock(f"{self.url.database}.{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                lock.release()
+            return
+        with self._named(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            number = {"own": _lock_number(f"alone {name}")}
+            mine = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:own)"), number))
+            try:
+                yield mine
+            finally:
+                if mine:
+                    connection.execute(text("SELECT pg_advisory_unlock(:own)"), number)
 
     @contextmanager
     def alter(self) -> Iterator[Connection]:

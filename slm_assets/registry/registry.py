@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from slm_assets.errors import BadInputError
+from slm_assets.registry import outbox
 from slm_assets.registry import tables as t
 from slm_assets.registry.artifacts import ArtifactStore
 from slm_assets.registry.database import now
@@ -93,6 +95,8 @@ class CellRecord:
     parents: list[str] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    asset: str = ""
+    playbook: str = ""
 
 
 class Registry:
@@ -195,10 +199,46 @@ class Registry:
                     insert(t.verdicts),
                     [{**self._scope, **keys, "stage": cell.stage, **v} for v in cell.verdicts],
                 )
+            if cell.status == "succeeded":
+                outbox.put(connection, self._scope, self._materialised(cell))
             detail = {"status": cell.status, "request": cell.request, "run_id": cell.run_id}
             self._audit(connection, cell.actor, f"stage.{cell.stage}", cell.domain, cell.number, detail)
 
         self._write(work)
+
+    def _materialised(self, cell: CellRecord) -> outbox.Handoff:
+        outputs = {
+            entry["kind"]: {
+                "urn": self.urn(entry["kind"], entry["name"], entry["version"]),
+                **{key: entry[key] for key in ("sha256", "bytes", "rows")},
+            }
+            for entry in cell.entries
+        }
+        kind = next(iter(outputs), "")
+        whole = [m for m in cell.metrics if not m["slice"] and ":" not in m["metric"]]
+        return outbox.Handoff(
+            event="materialised",
+            domain=cell.domain,
+            number=cell.number,
+            asset=cell.asset or cell.stage,
+            kind=kind,
+            playbook=cell.playbook,
+            code=str(cell.receipt.get("code_version", "")),
+            urn=outputs[kind]["urn"] if kind else None,
+            actor=cell.actor,
+            identity=[cell.domain, cell.number, cell.stage, cell.request, [o["sha256"] for o in outputs.values()]],
+            payload={
+                "stage": cell.stage,
+                "request": cell.receipt.get("request", {}),
+                "request_digest": cell.request,
+                "outputs": outputs,
+                "lineage": sorted(set(cell.parents)),
+                "metrics": whole,
+                "verdicts": cell.verdicts,
+                "run_id": cell.run_id,
+                "engine": cell.engine,
+            },
+        )
 
     def _enter(self, connection: Connection, entry: dict[str, Any], parents: list[str]) -> None:
         key = {"kind": entry["kind"], "name": entry["name"], "version": entry["version"]}
@@ -263,16 +303,20 @@ class Registry:
             r["role"]: Flag(r["role"], r["engine"], r["number"], r["release"], r["since"], r["event"]) for r in rows
         }
 
-    def flip(self, domain: str, flips: Iterable[Flip], *, action: str, actor: str, reason: str) -> list[Flag]:
-        """Flip flags in one transaction, each with its event and an audit event; all or none."""
+    def flip(
+        self, domain: str, flips: Iterable[Flip], *, action: str, actor: str, reason: str, playbook: str = ""
+    ) -> list[Flag]:
+        """Flip flags in one transaction, each with its event, audit event and handoff; all or none."""
         wanted = list(flips)
 
         def work(connection: Connection) -> list[Flag]:
-            return [self._flip_one(connection, domain, flip, action, actor, reason) for flip in wanted]
+            return [self._flip_one(connection, domain, flip, action, actor, reason, playbook) for flip in wanted]
 
         return self._write(work)
 
-    def _flip_one(self, connection: Connection, domain: str, flip: Flip, action: str, actor: str, reason: str) -> Flag:
+    def _flip_one(
+        self, connection: Connection, domain: str, flip: Flip, action: str, actor: str, reason: str, playbook: str
+    ) -> Flag:
         keys = {"domain": domain, "role": flip.role}
         row = connection.execute(select(t.flags).where(*self._is(t.flags, **keys))).mappings().first()
         current = row["event"] if row else 0
@@ -305,6 +349,17 @@ class Registry:
             connection.execute(insert(t.flags).values(**self._scope, **keys, **values))
         detail = {"role": flip.role, "to": to, "from": previous, "reason": reason}
         self._audit(connection, actor, action, domain, flip.number, detail)
+        told = {"stage": action, **detail, "flag_event": event}
+        told["lineage"] = [self.urn("release", domain, flip.number)] if flip.number else []
+        outbox.put(
+            connection,
+            self._scope,
+            outbox.Handoff(
+                event="flipped", domain=domain, number=flip.number, asset="deployment", kind="flag",
+                playbook=playbook, code="", urn=None, actor=actor, identity=[domain, flip.role, event, at],
+                payload=told,
+            ),
+        )  # fmt: skip
         return Flag(flip.role, flip.engine, flip.number, flip.release, at, event)
 
     def flag_events(self, domain: str, role: str | None = None) -> list[Row]:
@@ -350,6 +405,10 @@ class Registry:
     ) -> None:  # fmt: skip
         row = {"at": now(), "actor": actor, "action": action, "domain": domain, "number": number}
         connection.execute(insert(t.audit).values(**self._scope, detail=detail, **row))
+
+    def alone(self, what: str) -> AbstractContextManager[bool]:
+        """Whether this process alone does `what` in this namespace, until the end of the block."""
+        return self._database.alone(f"{self.tenant}/{self.project} {what}")
 
     # Plumbing ------------------------------------------------------------------------------------
 

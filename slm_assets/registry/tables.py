@@ -44,7 +44,7 @@ def _scoped(name: str, *items: Column[Any] | UniqueConstraint | Index) -> Table:
     return Table(name, METADATA, tenant, project, *items)
 
 
-def _log(name: str, *items: Column[Any] | Index) -> Table:
+def _log(name: str, *items: Column[Any] | UniqueConstraint | Index) -> Table:
     """Append-only rows with a number of their own."""
     return Table(
         name,
@@ -210,4 +210,57 @@ audit = _log(
     Column("number", Integer),
     Column("detail", JSON, nullable=False),
     Index("audit_by_domain", "tenant", "project", "domain", "id"),
+)
+
+handoffs = _log(
+    "handoffs",
+    _text("handoff"),
+    _text("event", 16),
+    _text("domain"),
+    Column("number", Integer),
+    _text("asset"),
+    _text("kind", 16),
+    _text("playbook", 200),
+    _text("code"),
+    _text("urn", 250, nullable=True),
+    Column("payload", JSON, nullable=False),
+    _text("state", 16),
+    Column("attempts", Integer, nullable=False),
+    _text("due_at", 32),
+    _text("tried_at", 32, nullable=True),
+    _text("delivered_at", 32, nullable=True),
+    _words("error"),
+    Column("places", JSON, nullable=False),
+    _text("ref", 500, nullable=True),
+    UniqueConstraint("tenant", "project", "handoff"),
+    Index("handoffs_by_state", "tenant", "project", "state", "domain", "id"),
+    Index("handoffs_by_urn", "tenant", "project", "urn"),
+)
+
+jobs = _scoped(
+    "jobs",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("stage", 32),
+    _text("request"),
+    _words("run_id"),
+    _words("dedup"),
+    _text("playbook", 200),
+    _text("execution", 20, nullable=True),
+    _text("state", 16),
+    _text("submitted_at", 32),
+    _text("ended_at", 32, nullable=True),
+    _words("note"),
+    Index("jobs_by_state", "tenant", "project", "state", "domain", "number"),
+)
+
+captures = _scoped(
+    "captures",
+    _key("domain"),
+    _key("source", 32),
+    _text("watermark", 20),
+    Column("turns", Integer, nullable=False),
+    _text("artifact", nullable=True),
+    _text("read_at", 32),
+    Column("pending", JSON, nullable=False),
 )

@@ -15,6 +15,7 @@ from slm_assets.stages.package import promotable
 from slm_assets.stages.plans import approved_roles, number_of
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.switch import DRILL_LIMIT_S, flips, rehearse
+from slm_assets.stages.table import BY_NAME
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -50,6 +51,7 @@ def run(ctx: StageContext) -> StageResult:
         action="promote",
         actor=ctx.envelope.actor,
         reason=f"{plan.version} passed its gates ({plan.reason})",
+        playbook=BY_NAME["deploy"].playbook,
     )
     changes = {
         role: {"from": {"engine": b.engine, "number": b.number, "release": b.release}, "to": release}

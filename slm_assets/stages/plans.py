@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from slm_assets.domain.config import DomainConfig
-from slm_assets.domain.loading import Domain, domain_folder, load_domain, write_bundle
+from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain, write_bundle
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Plan, Registry, Row
@@ -237,14 +238,36 @@ def primary_metric(config: DomainConfig, role: str) -> str:
 def registry_of(home: Home, name: str) -> Registry:
     """The registry scope of a domain by its name alone: its config need not be valid, so that status
     and rollback work while somebody edits. BadInputError for a domain that has no folder."""
+    path = domain_folder(home.domains, name) / "slm.config.yaml"
+    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
+    tenant, _, project = _namespace(path, stamp).partition("/")
+    return Registry(home, tenant, project)
+
+
+def registries(home: Home, name: str | None = None) -> list[Registry]:
+    """The registry of one domain, or one for each namespace that a domain is in, sorted.
+
+    A domain whose namespace is no name is left out where all are asked for: its fault is shown elsewhere.
+    """
+    found: dict[tuple[str, str], Registry] = {}
+    for domain in [name] if name else list_domains(home.domains):
+        try:
+            registry = registry_of(home, domain)
+        except BadInputError:
+            if name:
+                raise
+            continue
+        found.setdefault((registry.tenant, registry.project), registry)
+    return [found[key] for key in sorted(found)]
+
+
+@lru_cache(maxsize=4096)
+def _namespace(path: Path, _stamp: tuple[int, int]) -> str:
+    """What a config file, as of its stamp, says of the namespace; sensors ask for it all the time."""
     import yaml
 
-    path = domain_folder(home.domains, name) / "slm.config.yaml"
-    namespace: Any = None
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        namespace = document["slm_domain"]["improvement"]["governance"]["registry_namespace"]
+        return str(document["slm_domain"]["improvement"]["governance"]["registry_namespace"] or DEFAULT_NAMESPACE)
     except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
-        namespace = None
-    tenant, _, project = str(namespace or DEFAULT_NAMESPACE).partition("/")
-    return Registry(home, tenant, project)
+        return DEFAULT_NAMESPACE

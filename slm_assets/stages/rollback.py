@@ -16,6 +16,8 @@ from slm_assets.stages.plans import number_of
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.switch import deployed_engine, flips, previous_engine, rehearse
 
+PLAYBOOK = "automation/mlops/slm/rollback"
+
 
 def rollback_request(
     registry: Registry,
@@ -67,7 +69,7 @@ def run(ctx: StageContext) -> StageResult:
     rehearse(registry, ctx.request.config, [target for target in targets if target.role in moving])
     action = "rollback" if _backwards(current, targets) else "redeploy"
     reason = params["reason"] or f"{action} by {ctx.envelope.actor}"
-    registry.flip(domain, changes, action=action, actor=ctx.envelope.actor, reason=reason)
+    registry.flip(domain, changes, action=action, actor=ctx.envelope.actor, reason=reason, playbook=PLAYBOOK)
     moved = {change.role: _change(registry, domain, change.role) for change in changes}
     canonical.write_json(ctx.out["rollback"] / "rollback.json", {"domain": domain, "roles": moved})
     return StageResult(

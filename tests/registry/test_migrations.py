@@ -53,7 +53,7 @@ def held(database: Database) -> dict[str, list[dict[str, Any]]]:
 
 def _reflected(connection: Connection) -> list[Any]:
     tables = MetaData()
-    tables.reflect(connection, only=list(METADATA.tables))
+    tables.reflect(connection, only=lambda name, _: name in METADATA.tables)
     return tables.sorted_tables
 
 
@@ -69,6 +69,7 @@ def shape(database: Database) -> dict[str, Any]:
                 "unique": sorted(u["column_names"] for u in found.get_unique_constraints(name)),
             }
             for name in METADATA.tables
+            if found.has_table(name)
         }
 
 
@@ -112,14 +113,14 @@ def test_differences_are_told(empty):
 @pytest.mark.parametrize("marked", [True, False], ids=["marked", "from before revisions"])
 def test_a_database_of_the_first_revision_is_upgraded_and_keeps_its_data(empty, empty_url, tmp_path, marked):
     before = at_first(empty, marked=marked)
-    assert set(before) == set(METADATA.tables) and all(len(rows) == 2 for rows in before.values())
+    assert set(before) <= set(METADATA.tables) and all(len(rows) == 2 for rows in before.values())
     home = replace(Home.from_env(tmp_path / "home"), registry_url=empty_url)
     if not empty.embedded:
         with pytest.raises(SlmError, match=r"revision 0001, this code needs.*\n.*slm db upgrade"):
             Registry(home)
         assert schema.upgrade(empty) == (schema.FIRST, HEAD)
     registry = Registry(home)
-    assert held(empty) == before
+    assert held(empty) == before | {name: [] for name in METADATA.tables if name not in before}
     assert differences(empty) == [] and schema.upgrade(empty) == (HEAD, HEAD)
     if not empty.embedded:  # ids of a server come from a sequence, which these rows did not draw
         with empty.alter() as connection:
