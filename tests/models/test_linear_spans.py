@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,12 @@ def test_our_viterbi_tags_as_the_training_library_does(tmp_path: Path) -> None:
         assert viterbi(scores, [(0, len(found))], crf.layers[0].transitions) == [int(tag) for tag in theirs]
 
 
-def test_probabilities_are_those_of_all_taggings() -> None:
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("sure", [[], [1], [0, 4], [2, 3, 5], [0, 1, 2, 6], range(7)])
+def test_probabilities_are_those_of_all_taggings(sure: Sequence[int]) -> None:
+    """Also where tokens are surely no part of a span, which is what makes a long text quick."""
+    rng = np.random.default_rng(len(sure))
     scores, jumps = rng.normal(size=(7, 5)).astype(np.float32), rng.normal(size=(5, 5)).astype(np.float32)
+    scores[list(sure), 0] += 30
     bounds = [(0, 3), (3, 7)]
     own = lattice(scores, bounds, jumps)
     weights: Counter[tuple[int, int, int]] = Counter()
@@ -87,8 +91,8 @@ def test_probabilities_are_those_of_all_taggings() -> None:
         sums = np.zeros((7, 5))
         best = (-np.inf, ())
         for code in np.ndindex(*(5,) * (end - start)):
-            score = sum(scores[start + t, tag] for t, tag in enumerate(code))
-            score += sum(jumps[a, b] for a, b in itertools.pairwise(code))
+            score = sum(float(scores[start + t, tag]) for t, tag in enumerate(code))
+            score += sum(float(jumps[a, b]) for a, b in itertools.pairwise(code))
             best = max(best, (score, code))
             total += np.exp(score)
             for t, tag in enumerate(code):
@@ -98,9 +102,10 @@ def test_probabilities_are_those_of_all_taggings() -> None:
         assert tuple(viterbi(scores, bounds, jumps)[start:end]) == best[1]
         marginal += sums / total
         weights.update({span: value / total for span, value in found.items()})
-    np.testing.assert_allclose(own.marginals, marginal, atol=1e-5)
+    np.testing.assert_allclose(own.marginals, marginal, atol=1e-4)
     for (label, i, j), chance in weights.items():
-        assert own.spans(1 + 2 * label, i, 9)[j - i] == pytest.approx(chance, abs=1e-5)
+        told = dict(enumerate(own.spans(1 + 2 * label, i, 9)))
+        assert told.get(j - i, 0.0) == pytest.approx(chance, abs=1e-4)
 
 
 def test_what_only_the_row_itself_says_is_not_known() -> None:

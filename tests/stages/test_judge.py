@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -105,6 +106,22 @@ def test_a_bad_second_role_does_not_hold_back_a_good_first():
     )
     assert result.together == ["first"]
     assert result.outcomes == {"first": "pass", "second": "fail"}
+
+
+def test_a_role_that_failed_is_not_tried_again_beside_others():
+    class Old(Engine):
+        asked: ClassVar[set[str]] = set()
+
+        def predict_many(self, values):
+            self.asked |= {value["first"]["by"] for value in values}
+            return super().predict_many(values)
+
+    result = judged(
+        {"challenger": First(0.3, "new"), "incumbent": First(0.9, "old")},
+        {"challenger": Engine(0.3, reads=True), "incumbent": Old(0.9, reads=True)},
+    )
+    assert result.outcomes == {"first": "fail", "second": "fail"} and result.together == []
+    assert Old.asked == {"old"}, "what the serving second role makes of a failed first one decides nothing"
 
 
 def test_a_first_role_that_breaks_its_reader_as_it_serves_is_held_unless_both_go():

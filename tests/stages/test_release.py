@@ -12,10 +12,13 @@ from slm_assets.engines.in_process import make_cell, run_rollback
 from slm_assets.errors import ArtifactError, BadInputError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flip, Plan, Registry
-from slm_assets.stages import bundle
+from slm_assets.stages import bundle, line_worker
 from slm_assets.stages.approvals import approve
-from slm_assets.stages.plans import open_domain, open_version, output_of
+from slm_assets.stages.contract import Envelope
+from slm_assets.stages.evaluation import asking
+from slm_assets.stages.plans import open_domain, open_version, output_of, request_for
 from slm_assets.stages.rollback import rollback_request
+from slm_assets.stages.runner import execute
 from slm_assets.stages.table import STAGES
 from tests.conftest import FIXTURES
 
@@ -189,3 +192,28 @@ def test_the_eval_report_has_an_interval_and_n_on_each_number(registry, plan, tm
     assert any(m["metric"].startswith("recall:") for m in report["metrics"])
     assert report["confusion"]["triage"] and report["calibration"]["triage"]["ece"] is not None
     assert "latency" not in {g["gate"] for g in report["gates"]}, "what is measured is not in the artifact"
+
+
+@pytest.fixture
+def helpers(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Two more processes answer, however few the rows."""
+    monkeypatch.setattr(line_worker, "cores", lambda: 3)
+    monkeypatch.setattr(asking, "ALONE", 1)
+    monkeypatch.setattr(asking, "SHARED", 3)
+    return monkeypatch
+
+
+def test_processes_that_help_to_evaluate_change_no_byte(registry, plan, tmp_path, helpers):
+    receipt = execute(request_for(registry, plan, "evaluate"), Envelope(run_id="again"), registry, tmp_path / "run")
+    assert receipt.outputs["eval"].sha256 == output_of(registry, plan, "evaluate")
+
+
+def test_a_process_that_is_gone_while_it_helps_is_an_error_and_no_report(registry, plan, tmp_path, helpers):
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import sys\nprint('ready', flush=True)\nsys.stdin.readline()\nsys.stdin.readline()\nsys.exit(9)\n"
+    )
+    helpers.setattr(asking, "WORKER", [str(script)])
+    receipt = execute(request_for(registry, plan, "evaluate"), Envelope(run_id="again"), registry, tmp_path / "run")
+    assert (receipt.status, receipt.outputs) == ("failed", {})
+    assert "a process that evaluates ended (status 9)" in receipt.error

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from slm_assets.models.linear.lexicon import Ids, Lexicon
 
 Floats = NDArray[np.float32]
+_SURE: Final = 1e-4
+
 Bounds = Sequence[tuple[int, int]]
 """Chains of a text: first token, and the one past the last."""
 
@@ -56,33 +59,83 @@ class Crf:
         return out
 
 
-def _side_by_side(bounds: Bounds) -> list[NDArray[np.int64]]:
-    """Per step, the token at which each chain is that goes on so far."""
-    spans = sorted((b for b in bounds if b[0] < b[1]), key=lambda b: (b[0] - b[1], b[0]))
-    first = np.asarray([start for start, _ in spans], np.int64)
-    sizes = [end - start for start, end in spans]
-    steps = []
-    active = len(sizes)
-    for t in range(sizes[0] if sizes else 0):
-        while sizes[active - 1] <= t:
+class _Packed(NamedTuple):
+    """Tokens in the order in which runs are worked through side by side: all first ones, all second ones, …
+    `order`: their places in the text; `steps`: per step, where its tokens begin and how many there are (those
+    of the step before begin with the same runs); `runs`: first token and the one past the last, the longest
+    run first."""
+
+    order: NDArray[np.int64]
+    steps: list[tuple[int, int]]
+    runs: list[tuple[int, int]]
+
+
+def _packed(runs: list[tuple[int, int]]) -> _Packed:
+    runs.sort(key=lambda run: (run[0] - run[1], run[0]))
+    order: list[int] = []
+    steps: list[tuple[int, int]] = []
+    active = len(runs)
+    for t in range(runs[0][1] - runs[0][0] if runs else 0):
+        while runs[active - 1][1] - runs[active - 1][0] <= t:
             active -= 1
-        steps.append(first[:active] + t)
-    return steps
+        steps.append((len(order), active))
+        order += [start + t for start, _ in runs[:active]]
+    return _Packed(np.asarray(order, np.int64), steps, runs)
+
+
+def _odds(scores: Floats, transitions: Floats) -> Floats:
+    """Upper bounds [tokens, tags − 1] of what a token gains by any other tag than O, in logarithms: whatever
+    its neighbours have, taking O instead changes a path by at least as much."""
+    come = np.maximum((transitions - transitions[:, :1]).max(axis=0), 0)  # 0: nothing stands before
+    go = np.maximum((transitions - transitions[:1]).max(axis=1), 0)
+    gains: Floats = scores[:, 1:] - scores[:, :1] + (come + go)[1:]
+    return gains
+
+
+def _open(scores: Floats, bounds: Bounds, transitions: Floats, sure: NDArray[np.bool_]) -> tuple[_Packed, Floats]:
+    """The runs of tokens that are not `sure` to be O, each within its chain, and the scores of their tokens in
+    the packing's order; a run's ends know of the O beside them."""
+    runs: list[tuple[int, int]] = []
+    after_o, before_o = [], []
+    known = sure.tolist()
+    for start, end in bounds:
+        first = start
+        for at in (*(at for at in range(start, end) if known[at]), end):
+            if first < at:
+                runs.append((first, at))
+                if first > start:
+                    after_o.append(first)
+                if at < end:
+                    before_o.append(at - 1)
+            first = at + 1
+    packed = _packed(runs)
+    own = scores.copy()
+    own[after_o] += transitions[0]
+    own[before_o] += transitions[:, 0]
+    return packed, own.take(packed.order, axis=0)
 
 
 def viterbi(scores: Floats, bounds: Bounds, transitions: Floats) -> list[int]:
     """The likeliest tags of all tokens; the lower tag where two are equally good."""
-    best = scores.copy()
-    for rows in _side_by_side(bounds)[1:]:
-        best[rows] += (best[rows - 1][:, :, None] + transitions).max(axis=1)
     tags = [0] * len(scores)
-    columns = np.ascontiguousarray(transitions.T)
-    for start, end in bounds:
-        if start == end:
-            continue
-        tag = tags[end - 1] = int(best[end - 1].argmax())
-        for t in range(end - 2, start - 1, -1):
-            tag = tags[t] = int((best[t] + columns[tag]).argmax())
+    sure = _odds(scores, transitions).max(axis=1) < 0
+    if sure.all():
+        return tags
+    (_, steps, runs), best = _open(scores, bounds, transitions, sure)
+    came = np.empty(best.shape, np.int64)
+    into = np.ascontiguousarray(transitions.T)
+    for (before, _), (at, count) in itertools.pairwise(steps):
+        ways = best[before : before + count, None, :] + into
+        came[at : at + count] = ways.argmax(axis=2)
+        best[at : at + count] += ways.max(axis=2)
+    lasts: list[int] = best.argmax(axis=1).tolist()
+    backward: Any = came.tolist()
+    for run, (start, end) in enumerate(runs):
+        tag = lasts[steps[end - start - 1][0] + run]
+        for t in range(end - start - 1, 0, -1):
+            tags[start + t] = tag
+            tag = backward[steps[t][0] + run][tag]
+        tags[start] = tag
     return tags
 
 
@@ -95,7 +148,7 @@ class Lattice:
     backward: Floats
     step: Floats
     jumps: Floats
-    chain_end: list[int]
+    run_end: list[int]
 
     @cached_property
     def marginals(self) -> Floats:
@@ -104,39 +157,50 @@ class Lattice:
 
     def spans(self, tag: int, start: int, longest: int) -> list[float]:
         """The probability that a span that begins with `tag` and goes on with the next covers exactly 1, 2, …
-        tokens from `start` on, up to `longest` or the end of its chain."""
+        tokens from `start` on, up to `longest` or to where O is sure."""
         inside = tag + 1
         path = float(self.forward[start, tag])
         reach = [path * float(self.backward[start, tag])]
-        stop = min(self.chain_end[start], start + longest + 1)
+        stop = min(self.run_end[start], start + longest + 1)
         last = tag
         for t in range(start + 1, stop):
             path *= float(self.jumps[last, inside]) * float(self.step[t, inside])
             reach.append(path * float(self.backward[t, inside]))
             last = inside
-        if stop == self.chain_end[start] and len(reach) <= longest:
+        if stop == self.run_end[start] and len(reach) <= longest:
             reach.append(0.0)
         return [max(0.0, a - b) for a, b in itertools.pairwise(reach)]
 
 
 def lattice(scores: Floats, bounds: Bounds, transitions: Floats) -> Lattice:
-    """Forward and backward passes over all chains."""
-    step = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(scores) else scores
+    """Forward and backward passes over all chains. A token that is anything but O with a chance below _SURE
+    is taken for O, which cuts its chain."""
+    sure = np.exp(np.minimum(_odds(scores, transitions), 0)).sum(axis=1) < _SURE
+    (order, steps, runs), packed = _open(scores, bounds, transitions, sure)
+    if len(packed):
+        packed = np.exp(packed - packed.max(axis=1, keepdims=True))
     jumps = np.exp(transitions)
-    forward = step.copy()
-    backward = np.ones_like(step)
-    steps = _side_by_side(bounds)
-    for t, rows in enumerate(steps):
-        own = step[rows]
+    into = np.ascontiguousarray(jumps.T)
+    forward = np.empty_like(packed)
+    for t, (at, count) in enumerate(steps):
+        own = packed[at : at + count]
         if t:
-            own = own * np.add.reduce(forward[rows - 1][:, :, None] * jumps, axis=1)
+            before = steps[t - 1][0]
+            own = own * np.add.reduce(forward[before : before + count, :, None] * jumps, axis=1)
         total = np.add.reduce(own, axis=1, keepdims=True)
-        forward[rows] = own / total
-        step[rows] /= total
-    turned = np.ascontiguousarray(jumps.T)
-    for rows in reversed(steps[1:]):
-        backward[rows - 1] = np.add.reduce((step[rows] * backward[rows])[:, :, None] * turned, axis=1)
-    chain_end = [0] * len(scores)
-    for start, end in bounds:
-        chain_end[start:end] = [end] * (end - start)
-    return Lattice(forward, backward, step, jumps, chain_end)
+        forward[at : at + count] = own / total
+        packed[at : at + count] /= total
+    backward = np.ones_like(packed)
+    for (before, _), (at, count) in reversed(list(itertools.pairwise(steps))):
+        follows = packed[at : at + count] * backward[at : at + count]
+        backward[before : before + count] = np.add.reduce(follows[:, :, None] * into, axis=1)
+    whole = []
+    for values in (forward, backward, packed):
+        filled = np.zeros_like(scores)
+        filled[:, 0] = 1
+        filled[order] = values
+        whole.append(filled)
+    run_end = list(range(1, len(scores) + 1))
+    for start, end in runs:
+        run_end[start:end] = [end] * (end - start)
+    return Lattice(whole[0], whole[1], whole[2], jumps, run_end)
