@@ -6,12 +6,14 @@ report that comes late, twice or out of order finds its data version there alrea
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.instance.utils import RUNLESS_JOB_NAME
 from filelock import FileLock
 
 from slm_assets import canonical
@@ -88,29 +90,38 @@ def _report_check(
     """Report a check where Dagster has no answer of it for this materialisation, or another one."""
     key, partition = dg.AssetCheckKey(dg.AssetKey(stage.asset), name), key_of(plan.domain, plan.version)
     result = checks.result_of(registry, plan, stage, name)
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        [key], partition_filter=PartitionKeyFilter(key=partition)
-    ).get(key)
-    before = latest.evaluation if latest is not None else None
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=100, partition_filter=PartitionKeyFilter(key=partition)
+    )
+    before = history[0].evaluation if history else None
     if isinstance(before, dg.AssetCheckEvaluation):
         of = before.target_materialization_data
         same = of is not None and of.storage_id == target.storage_id
         if same and (before.passed, before.description) == (result.passed, result.description):
             return False
-    instance.report_runless_asset_event(
-        dg.AssetCheckEvaluation(
-            check_name=name,
-            passed=result.passed,
-            asset_key=dg.AssetKey(stage.asset),
-            metadata=dict(result.metadata),
-            description=result.description,
-            blocking=True,
-            partition=partition,
-            target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-                storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp
-            ),
-        )
+    evaluation = dg.AssetCheckEvaluation(
+        check_name=name,
+        passed=result.passed,
+        asset_key=dg.AssetKey(stage.asset),
+        metadata=dict(result.metadata),
+        description=result.description,
+        blocking=True,
+        partition=partition,
+        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+            storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp
+        ),
     )
+    if any(record.run_id == "" for record in history):
+        # Dagster stores one evaluation without a run per check and partition, and refuses a second: an answer
+        # that changed (an approval outweighs "not enough") comes under an id of its own.
+        event = dg.DagsterEvent(
+            event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+            event_specific_data=evaluation,
+            job_name=RUNLESS_JOB_NAME,
+        )
+        instance.report_dagster_event(event, run_id=str(uuid.uuid4()))
+    else:
+        instance.report_runless_asset_event(evaluation)
     return True
 
 

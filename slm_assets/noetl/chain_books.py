@@ -12,7 +12,24 @@ from typing import Any
 from slm_assets.domain.compute import StageRun
 from slm_assets.noetl.guard import check_step
 from slm_assets.noetl.stage_book import CONTAINER_VALUES, code, container_values, inputs_of, name_of
-from slm_assets.noetl.steps import HOME_LOG, LOCAL, MINUTE, Arc, Step, arc, book, call, ends, noop, shell, value, var
+from slm_assets.noetl.steps import (
+    HOME_LOG,
+    LOCAL,
+    MINUTE,
+    OPENED,
+    Arc,
+    Step,
+    arc,
+    book,
+    call,
+    chosen,
+    ends,
+    handed_on,
+    noop,
+    shell,
+    value,
+    var,
+)  # fmt: skip
 from slm_assets.stages.table import Stage
 
 MONITOR = ("capture", "drift")
@@ -23,7 +40,10 @@ OUTCOMES = ("promoted", "held", "deferred")
 _KEPT = ("version", "run_dir")
 """Read again at every step that sets something: a server forgets what an earlier step set under `vars`."""
 
-_BASE: dict[str, Any] = {"domain": "name", "version": "version?", "run_dir": "path?"}
+_BASE: dict[str, Any] = {
+    "domain": "name", "version": "version?", "run_dir": "path?",
+    OPENED["version"]: "version?", OPENED["run_dir"]: "path?",
+}  # fmt: skip
 
 
 def pipeline(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> Step:
@@ -32,7 +52,7 @@ def pipeline(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str
     stage_steps: list[Step] = []
     for index, stage in enumerate(chain):
         after = chain[index + 1].name if index + 1 < len(chain) else "promoted"
-        passed = {"domain": value("domain"), "version": var("version"), "run_dir": var("run_dir")}
+        passed = {"domain": value("domain"), **handed_on(var("version"), var("run_dir"))}
         stage_steps.append(
             call(
                 stage.name, stage.title, name_of(stage), inputs_of(stage, passed), arc(f"gate_{stage.name}"),
@@ -77,8 +97,7 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun, accelerator: tu
     quiet = [shell("not_due", "No trigger fired", """echo '{"outcome": "not_due"}'""", arc("end"))] if watching else []
     inputs = {
         **{key: value(key) for key in ("runtime", "pb_prefix", "pb_suffix", "domain")},
-        "version": var("version"),
-        "run_dir": var("run_dir"),
+        **handed_on(var("version"), var("run_dir")),
         "mode": value("mode"),
         **{key: value(key) for key in CONTAINER_VALUES},
     }
@@ -108,6 +127,7 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun, accelerator: tu
 
 def _workload(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> dict[str, Any]:
     own: dict[str, Any] = {**LOCAL, "domain": "", "version": "", "run_dir": ""}
+    own |= dict.fromkeys(OPENED.values(), "")
     if any(stage.gpu for stage in stages) and run.container is not None:
         own |= {"mode": "local"} | container_values(run.container, accelerator[1])
     return own
@@ -119,12 +139,11 @@ def _checked(stages: Sequence[Stage]) -> dict[str, Any]:
 
 
 def _open(desc: str, then: Arc) -> Step:
-    script = f"""
-version='{value("version")}'
-run_dir='{value("run_dir")}'
-exec slm open '{value("domain")}' ${{version:+--version "$version"}} ${{run_dir:+--run-dir "$run_dir"}} --json
-"""
-    return shell("open", desc, script, then, results=_KEPT, log=HOME_LOG, timeout_s=10 * MINUTE)
+    script = (
+        f"exec slm open '{value('domain')}' ${{version:+--version \"$version\"}} "
+        '${run_dir:+--run-dir "$run_dir"} --json'
+    )
+    return shell("open", desc, script, then, results=_KEPT, prelude=chosen(*_KEPT), log=HOME_LOG, timeout_s=10 * MINUTE)
 
 
 def _gate(stage: Stage, after: str) -> Step:

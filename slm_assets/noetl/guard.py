@@ -38,7 +38,8 @@ _FUNCTIONS = {
     "path": """
         fn is_path(text) {
           let allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/@+, -";
-          text.len > 0 && !text.contains("..") && !text.starts_with("-") && only(text, allowed, 1000)
+          if text.starts_with("-") || text.starts_with(" ") || text.ends_with(" ") { return false; }
+          text.len > 0 && !text.contains("..") && only(text, allowed, 1000)
         }""",
     "url": """
         fn is_url(text) { (text.starts_with("http://") || text.starts_with("https://")) && is_text(text) }""",
@@ -46,10 +47,16 @@ _FUNCTIONS = {
 _NEEDS = {"engine": ("version",), "url": ("text",)}
 
 
-def check_step(values: Mapping[str, Kind | Sequence[str]], then: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def check_step(
+    values: Mapping[str, Kind | Sequence[str]],
+    then: Sequence[Mapping[str, str]],
+    either: Sequence[tuple[str, str]] = (),
+) -> list[dict[str, Any]]:
     """The steps `check` and `refused`. `values`: workload key → kind, or the list of what it may be; `then`:
-    the arcs of a run whose values are right."""
-    code = [*_functions(values), *(_test(name, kind) for name, kind in values.items()), '#{ checked: "yes" }']
+    the arcs of a run whose values are right; `either`: pairs of which one must not be empty."""
+    tests = [_test(name, kind) for name, kind in values.items()]
+    tests += [f'if {one} == "" && {other} == "" {{ throw "{one}: missing"; }}' for one, other in either]
+    code = [*_functions(values), *tests, '#{ checked: "yes" }']
     return [
         {
             "step": "check",

@@ -13,7 +13,7 @@ from typing import Any
 from slm_assets import canonical
 from slm_assets.domain.compute import Container, Pod, StageRun, Toleration, Volume, pod
 from slm_assets.noetl.guard import Kind, check_step
-from slm_assets.noetl.steps import DISTRIBUTED, MINUTE, Step, arc, book, ends, go, noop, shell, value
+from slm_assets.noetl.steps import DISTRIBUTED, MINUTE, OPENED, Step, arc, book, chosen, ends, go, noop, shell, value
 from slm_assets.stages.contract import StageReceipt, StageRequest
 from slm_assets.stages.runner import CODE_VERSION
 from slm_assets.stages.table import Stage
@@ -39,12 +39,15 @@ def stage_book(stage: Stage, run: StageRun, accelerator: tuple[str, str]) -> Ste
     """The playbook of a stage. `run` and `accelerator`, a node label's key and value, are the deployment's
     defaults; what is a single text among them is a workload value, which a domain's own config overrides."""
     workload = {"runtime": "local", "driver": CONDUCTOR, "domain": "", "version": "", "run_dir": "./slm-run"}
+    workload |= dict.fromkeys(OPENED.values(), "")
     checked: dict[str, Any] = {
         "runtime": ["local", "distributed"],
         "driver": [CONDUCTOR, ENGINE],
         "domain": "name",
-        "version": "version",
-        "run_dir": "path",
+        "version": "version?",
+        "run_dir": "path?",
+        OPENED["version"]: "version?",
+        OPENED["run_dir"]: "path?",
     }
     first, work = arc("run_stage"), [_shell_step(stage, run.timeout_s)]
     if stage.gpu and run.container is not None:
@@ -54,28 +57,31 @@ def stage_book(stage: Stage, run: StageRun, accelerator: tuple[str, str]) -> Ste
         first = arc("by_mode")
     steps = [
         noop("start", stage.title, arc("check")),
-        *check_step(checked, [arc("prepare")]),
+        *check_step(checked, [arc("prepare")], either=list(OPENED.items())),
         shell(
             "prepare",
             "An outcome of an earlier run must not be taken for this one's",
-            f"mkdir -p '{value('run_dir')}'\nrm -f '{_file(stage, 'json')}'",
+            f'mkdir -p "$run_dir"\nrm -f {_file(stage, "json")}',
             first,
+            prelude=chosen("run_dir"),
         ),
         *work,
         shell(
             "verify_receipt",
             "The stage's own word, written after its receipt; without it nothing happened",
-            f"test -s '{_file(stage, 'json')}'\ncat '{_file(stage, 'json')}'",
+            f"test -s {_file(stage, 'json')}\ncat {_file(stage, 'json')}",
             arc("report", f"workload.driver == '{CONDUCTOR}'"),
             arc("end"),
             results=("gate",),
+            prelude=chosen("run_dir"),
         ),
         shell(
             "report",
-            "Tell Dagster, where it keeps this home's lineage",
-            f"exec slm report '{value('domain')}' '{value('version')}' --stage {stage.name} --json",
+            "Tell Dagster of all that the version has by now; what it misses once, the next report has",
+            f"""slm report '{value("domain")}' "$version" --json || echo '{{"reported": []}}'""",
             arc("end"),
-            log=f"'{_file(stage, 'err')}'",
+            prelude=chosen("version", "run_dir"),
+            log=_file(stage, "err"),
             timeout_s=10 * MINUTE,
         ),
         *ends(),
@@ -119,21 +125,17 @@ def code() -> dict[str, str]:
 
 
 def _file(stage: Stage, suffix: str) -> str:
-    return f"{value('run_dir')}/{stage.name}.{suffix}"
-
-
-def _arguments(stage: Stage) -> list[str]:
-    return [
-        "stage", "run", stage.name, "--driver", value("driver"), "--domain", value("domain"),
-        "--version", value("version"), "--run-dir", value("run_dir"),
-    ]  # fmt: skip
+    return f'"$run_dir/{stage.name}.{suffix}"'
 
 
 def _shell_step(stage: Stage, timeout_s: int) -> Step:
-    words = " ".join(f"'{word}'" if "{{" in word else word for word in _arguments(stage))
+    script = (
+        f"exec slm stage run {stage.name} --driver '{value('driver')}' --domain '{value('domain')}' "
+        '--version "$version" --run-dir "$run_dir"'
+    )
     return shell(
-        "run_stage", f"Run {stage.name} here", f"exec slm {words}", arc("verify_receipt"),
-        log=f"'{_file(stage, 'err')}'", timeout_s=timeout_s,
+        "run_stage", f"Run {stage.name} here", script, arc("verify_receipt"),
+        prelude=chosen("version", "run_dir"), log=_file(stage, "err"), timeout_s=timeout_s,
     )  # fmt: skip
 
 
@@ -158,7 +160,19 @@ def _container_step(stage: Stage, run: StageRun, selector: str) -> Step:
         "tool": {
             "kind": "container",
             "command": ["slm"],
-            "args": _arguments(stage),
+            "args": [
+                "stage",
+                "run",
+                stage.name,
+                "--driver",
+                value("driver"),
+                "--domain",
+                value("domain"),
+                "--version",
+                value("version"),
+                "--run-dir",
+                value("run_dir"),
+            ],
             **_tool(pod(own, run.timeout_s)),
         },
         "next": go(
@@ -214,7 +228,7 @@ DEFAULT_RUN = StageRun(
 
 def inputs_of(stage: Stage, passed: Mapping[str, str]) -> dict[str, str]:
     """What a playbook that calls this one hands it: `passed`, and every container value."""
-    own = {"runtime": value("runtime"), "driver": CONDUCTOR, **passed}
+    own = {"runtime": value("runtime"), **passed}
     if not stage.gpu:
         return own
     return own | {"mode": value("mode")} | {key: value(key) for key in CONTAINER_VALUES}

@@ -25,6 +25,24 @@ SERVER = {"runtime": "distributed", "pb_prefix": FOLDER, "pb_suffix": ""}
 """The same for a server: they are paths of its catalog."""
 
 
+OPENED = {"version": "opened", "run_dir": "opened_dir"}
+"""Workload keys, and those under which a playbook that calls another hands them on. The local runtime gives a
+called playbook everything that was set for its caller, and where an input has the name of such a value, chance
+decides which of the two it gets. So what a caller has found out goes by another name, and comes first."""
+
+
+def chosen(*names: str) -> str:
+    """Shell variables with what a caller handed on, else what was set."""
+    return "\n".join(f"{name}='{value(OPENED[name])}'\n[ -n \"${name}\" ] || {name}='{value(name)}'" for name in names)
+
+
+def handed_on(version: str, run_dir: str) -> dict[str, str]:
+    """Inputs that name the version and the run folder to a called playbook, under both names: a container reads
+    the plain ones, and only a server runs it."""
+    found = {"version": version, "run_dir": run_dir}
+    return found | {OPENED[name]: text for name, text in found.items()}
+
+
 def value(name: str) -> str:
     """Template of a workload value."""
     return f"{{{{ workload.{name} }}}}"
@@ -57,14 +75,21 @@ def shell(
     script: str,
     *arcs: Arc,
     results: Sequence[str] = (),
+    prelude: str = "",
     log: str = "",
     timeout_s: int = MINUTE,
 ) -> Step:
     """A step that runs a script under `set -euo pipefail`; a server, which goes on after a failure, is led to
     `failed`. `results`: fields of the JSON that it prints, readable as vars by the steps after it. `log`: a file
-    that also gets what the script says on stderr, which the local runtime drops."""
+    that also gets what the script says on stderr, which the local runtime drops; `prelude` comes before it."""
     folder = ['mkdir -p "${SLM_HOME:-.slm}"'] if log == HOME_LOG else []
-    lines = ["set -euo pipefail", *folder, *([f"exec 2> >(tee -a {log} >&2)"] if log else []), script.strip()]
+    lines = [
+        "set -euo pipefail",
+        *([prelude] if prelude else []),
+        *folder,
+        *([f"exec 2> >(tee -a {log} >&2)"] if log else []),
+        script.strip(),
+    ]
     step: Step = {"step": name, "desc": desc, "tool": shell_tool("\n".join(lines) + "\n", timeout_s)}
     if results:
         step["vars"] = {key: f"{{{{ result.{key} }}}}" for key in results}

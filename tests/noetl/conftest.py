@@ -11,8 +11,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_slm import FakeSlm
 
-DEPLOY = Path(__file__).parents[2] / "deploy" / "noetl"
-
 
 @pytest.fixture
 def slm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlm:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "noetl"
 
 SCRIPT = """#!/bin/bash
 set -eu
 here={here}
 {{ printf '%s\\0' "$@"; printf '\\n\\0'; }} >> "$here/calls"
 case "$1" in
-  open) cat "$here/open.json" ;;
+  open)
+    version=v3 run_dir=$here/run
+    while [ $# -gt 0 ]; do
+      [ "$1" = --version ] && version=$2
+      [ "$1" = --run-dir ] && run_dir=$2
+      shift
+    done
+    printf '{{"version": "%s", "run_dir": "%s"}}\\n' "$version" "$run_dir" ;;
   stage)
     stage=$3
-    while [ $# -gt 0 ]; do [ "$1" = --run-dir ] && run_dir=$2; shift; done
+    while [ $# -gt 0 ]; do
+      [ "$1" = --run-dir ] && run_dir=$2
+      [ "$1" = --version ] && version=$2
+      shift
+    done
     answer=$here/answers/$stage
     [ -f "$answer.fails" ] && {{ echo 'the planted fault' >&2; exit 1; }}
     [ -f "$answer.silent" ] && exit 0
-    cp "$answer.json" "$run_dir/$stage.json"
-    cat "$answer.json" ;;
+    gate=$(cat "$answer")
+    printf '{{"gate":"%s","run_dir":"%s","stage":"%s","version":"%s"}}\\n' "$gate" "$run_dir" "$stage" "$version" |
+      tee "$run_dir/$stage.json" ;;
   engine) [ -f "$here/engine.json" ] || exit 1; cat "$here/engine.json" ;;
   *) echo '{{}}' ;;
 esac
@@ -41,14 +54,11 @@ class FakeSlm:
         program = folder / "bin" / "slm"
         program.write_text(SCRIPT.format(here=folder))
         program.chmod(0o755)
-        opened = {"domain": "tiny", "version": "v3", "run_dir": str(own.run_dir)}
-        (folder / "open.json").write_text(json.dumps(opened))
         return own
 
     def answers(self, stage: str, gate: str) -> None:
         """What the stage's outcome says from now on."""
-        outcome = {"stage": stage, "gate": gate, "version": "v3", "run_dir": str(self.run_dir)}
-        (self.folder / "answers" / f"{stage}.json").write_text(json.dumps(outcome, separators=(",", ":")))
+        (self.folder / "answers" / stage).write_text(gate)
 
     def breaks(self, stage: str, how: str) -> None:
         """`fails`: exits 1; `silent`: exits 0 and leaves nothing."""

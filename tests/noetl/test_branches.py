@@ -10,8 +10,7 @@ from typing import Any
 
 import noetl
 import pytest
-from conftest import DEPLOY
-from fake_slm import FakeSlm
+from fake_slm import DEPLOY, FakeSlm
 
 from slm_assets.stages.table import STAGES
 
@@ -36,15 +35,31 @@ def test_all_go_is_promoted(slm: FakeSlm, name: str) -> None:
     assert last(outcome) == {"outcome": "promoted", "version": "v3"}
     assert ran(slm) == NAMES
     assert [call for call in slm.calls if call[0] == "report"] == [
-        ["report", "tiny", "v3", "--stage", stage, "--json"] for stage in NAMES
+        ["report", "tiny", "v3", "--json"] for _stage in NAMES
     ]
+
+
+def test_what_a_caller_found_out_is_not_mixed_up_with_what_was_set(slm: FakeSlm) -> None:
+    """A called playbook gets all that was set for its caller, and where an input has such a name, chance decides."""
+    for _ in range(8):
+        slm.forget()
+        outcome = run("retrain_orchestrator", domain="tiny", version="", run_dir="")
+        assert last(outcome) == {"outcome": "promoted", "version": "v3"}
+        told = {tuple(call[3:]) for call in slm.calls if call[0] == "stage"}
+        assert told == {("--driver", "conductor", "--domain", "tiny", "--version", "v3", "--run-dir", str(slm.run_dir))}
+
+
+@pytest.mark.parametrize("name", ["pipeline", "retrain_orchestrator"])
+def test_a_version_that_was_set_is_the_one_that_is_made(slm: FakeSlm, name: str) -> None:
+    assert last(run(name, domain="tiny", version="v7")) == {"outcome": "promoted", "version": "v7"}
+    assert {call[8] for call in slm.calls if call[0] == "stage"} == {"v7"}
 
 
 @pytest.mark.parametrize("gate", ["held", "deferred"])
 @pytest.mark.parametrize("stage", NAMES)
 def test_a_no_or_a_wait_ends_the_version_there(slm: FakeSlm, stage: str, gate: str) -> None:
     slm.answers(stage, gate)
-    outcome = run("pipeline", domain="tiny", version="v3")
+    outcome = run("pipeline", domain="tiny")
     assert last(outcome) == {"outcome": gate, "version": "v3"}
     assert gate in outcome["executed_steps"] and "promoted" not in outcome["executed_steps"]
     assert ran(slm) == NAMES[: NAMES.index(stage) + 1]

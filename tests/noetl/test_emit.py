@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from conftest import DEPLOY
+from fake_slm import DEPLOY
 
 from slm_assets.domain.compute import Container, StageRun, Toleration, Volume, pod
 from slm_assets.noetl import emit
