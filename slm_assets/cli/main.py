@@ -112,7 +112,7 @@ def run(
         quiet=json,
     )
     _print(result, json, render.run)
-    code = {"promoted": 0, "held": 3, "deferred": 4}.get(result["outcome"], 1)
+    code = {"promoted": 0, "held": 3, "deferred": 4, "running": 4}.get(result["outcome"], 1)
     if code == 1 and any(s.get("error_kind") == "bad_input" for s in result["stages"]):
         code = 2
     raise typer.Exit(code)
