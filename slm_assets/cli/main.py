@@ -14,6 +14,7 @@ from slm_assets.cli.db import db_app
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
+from slm_assets.cli.replay import replay
 from slm_assets.errors import BadInputError, ConfigError, SlmError
 from slm_assets.registry.home import Home
 
@@ -32,6 +33,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(experiments_app)
 app.add_typer(playbooks_app, name="playbooks")
 app.add_typer(handoffs_app, name="handoffs")
+app.command()(replay)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")]
 DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", help="A folder of domains/.")]

@@ -24,7 +24,12 @@ def begin(registry: Registry, domain: str, number: int, stage: str, *, request: 
     keys = {"domain": domain, "number": number, "stage": stage}
     at = now()
     # The run's id and the stage, and the time: a run may submit a stage again whose outputs were lost.
-    row = {"request": request, "run_id": run_id, "dedup": f"{run_id}:{stage}:{at}", "playbook": playbook}
+    row: dict[str, Any] = {
+        "request": request,
+        "run_id": run_id,
+        "dedup": f"{run_id}:{stage}:{at}",
+        "playbook": playbook,
+    }
     row |= {"execution": None, "state": SUBMITTING, "submitted_at": at, "ended_at": None, "note": ""}
 
     def work(connection: Connection) -> None:
