@@ -250,6 +250,9 @@ def test_dagster_submits_ends_and_goes_on_from_the_receipt(
             asked = {"partition_key": request.partition_key, "tags": request.tags}
         assert job.execute_in_process(instance=instance, **asked).success
         made = {s.asset for s in STAGES if instance.fetch_materializations(dg.AssetKey(s.asset), limit=1).records}
+        last = instance.get_latest_materialization_event(dg.AssetKey("deployment")).asset_materialization.metadata
+        assert last["execution"].value == list(fake.state.executions)[-1]
+        assert last["execution page"].value.startswith(f"{fake.url}/api/executions/")
         assert tick_says(instance) == "no job is in flight"
     assert outcomes == [tags.SUBMITTED] * len(STAGES)
     assert [stage for stage, _, _ in stages] == [stage.name for stage in STAGES], "each ran once"
