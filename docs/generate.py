@@ -20,6 +20,7 @@ from slm_assets.cli import app
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
 from slm_assets.domain.policies import PromotionGates
+from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.models import rules
 
 DOCS = Path(__file__).parent
@@ -136,6 +137,19 @@ improvement:
 
 """,
 }
+REDACTION = """\
+# Redaction policy
+
+What other people's turns lose before they are stored. `data.redaction_policy` names a YAML file of these keys, at its
+top level; without one everything below is masked. What is found is replaced by its kind: `[email]`. Mail addresses,
+numbers and keys are recognised in every string, key and long number, also in full-width digits or with invisible
+characters between; what has check digits is checked, so dates, order and flight numbers stay. A turn that cannot be
+redacted, whatever the reason, is dropped and counted.
+
+Names of people and street addresses are **not** recognised: remove them by place, with `fields`. A national phone
+number beside other digits may be missed.
+"""
+
 POLICIES = """# Gate policy
 
 The file behind `improvement.promotion_gates`. Without one these defaults hold; [gates](../gates.md) explains them.
@@ -178,6 +192,7 @@ BESIDE = {"vocab": "roles"}
 def pages() -> dict[Path, str]:
     """Every generated page: path under docs/ → text."""
     found = {Path("config/index.md"): _index(), Path("config/policies.md"): _policies(), Path("cli.md"): _commands()}
+    found |= {Path("config/redaction.md"): _redaction()}
     found[Path("config/rules.md")] = _rules()
     for block, intro in INTRO.items():
         found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
@@ -193,6 +208,10 @@ def _index() -> str:
 
 def _policies() -> str:
     return POLICIES + _sections(list(walk(PromotionGates)), set())
+
+
+def _redaction() -> str:
+    return REDACTION + _sections(list(walk(RedactionPolicy)), set())
 
 
 def _rules() -> str:

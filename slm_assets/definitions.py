@@ -8,7 +8,7 @@ from slm_assets.assets.checks import checks
 from slm_assets.assets.graph import assets
 from slm_assets.automation.jobs import open_version, retrain
 from slm_assets.automation.partitions import partitions
-from slm_assets.automation.sensors import deliver_handoffs
+from slm_assets.automation.sensors import deliver_handoffs, watch_jobs
 from slm_assets.registry.home import Home
 
 
@@ -19,7 +19,7 @@ def build(home: Home) -> dg.Definitions:
         assets=assets(cells),
         asset_checks=checks(cells),
         jobs=[retrain(), open_version],
-        sensors=[deliver_handoffs],
+        sensors=[deliver_handoffs, watch_jobs],
         executor=dg.in_process_executor,
     )
 

@@ -67,7 +67,8 @@ def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg
 
     receipt = outcome.receipt
     if receipt.status == "deferred":
-        _tag(context, {tags.OUTCOME: tags.DEFERRED})
+        submitted = receipt.error_kind == "submitted"
+        _tag(context, {tags.OUTCOME: tags.SUBMITTED if submitted else tags.DEFERRED})
         context.log.warning(f"{stage.asset} waits: {receipt.error}")
         return
     if receipt.status == "failed":

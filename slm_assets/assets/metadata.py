@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ import orjson
 
 from slm_assets.assets import experiments, pictures, tables
 from slm_assets.engines.in_process import Outcome
-from slm_assets.errors import ArtifactError
+from slm_assets.errors import ArtifactError, BadInputError
+from slm_assets.noetl.address import address_from_env
+from slm_assets.registry import jobs
 from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.contract import StageReceipt
 from slm_assets.stages.table import BY_NAME
@@ -39,6 +42,7 @@ def of_outcome(registry: Registry, plan: Plan, outcome: Outcome) -> Metadata:
         "sha256": dg.MetadataValue.text(artifact.sha256),
         "cached": dg.MetadataValue.bool(outcome.cached),
         **of_run(outcome),
+        **_execution(registry, plan, receipt),
     }
 
 
@@ -54,6 +58,18 @@ def of_run(outcome: Outcome) -> Metadata:
         "run folder": dg.MetadataValue.path(outcome.run_dir),
         "log": dg.MetadataValue.path(outcome.run_dir / receipt.log),
     }
+
+
+def _execution(registry: Registry, plan: Plan, receipt: StageReceipt) -> Metadata:
+    """The NoETL execution that made the cell, where a server did, and its page."""
+    job = jobs.of_cell(registry, plan.domain, plan.number, receipt.request.stage)
+    if job is None or job["request"] != receipt.request_digest or job["execution"] is None:
+        return {}
+    found: Metadata = {"execution": dg.MetadataValue.text(job["execution"])}
+    with contextlib.suppress(BadInputError):  # an address that is none by now
+        if server := address_from_env():
+            found["execution page"] = dg.MetadataValue.url(server.page(job["execution"]))
+    return found
 
 
 def _verdicts(receipt: StageReceipt, report: Mapping[str, Any]) -> Metadata:

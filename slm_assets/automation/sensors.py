@@ -1,15 +1,25 @@
-"""What runs by itself: the outbox is delivered to the NoETL server, where the deployment names one."""
+"""What runs by itself where the deployment names a NoETL server: the outbox is delivered, and cells whose
+stages ran there are launched again when these have ended."""
 
 import os
 
 import dagster as dg
 
+from slm_assets.automation import tags
+from slm_assets.automation.jobs import RETRAIN
+from slm_assets.automation.partitions import key_of
 from slm_assets.noetl.address import URL
+from slm_assets.registry import jobs
 from slm_assets.registry.home import Home
 from slm_assets.stages.plans import registries
 
 TICK_S = 20.0
 """How long a tick delivers: well below the minute after which Dagster gives a tick up."""
+
+
+MOST_LAUNCHES = 10
+"""How often the cell of one job is launched again: its run may be killed, but not for ever."""
+_OF_THE_RUN = {tags.OUTCOME, tags.PROCESS, tags.JOB}
 
 
 class DeadLetterError(Exception):
@@ -43,3 +53,47 @@ def deliver_handoffs(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
             f"{total.dead} handoffs were refused; see `slm handoffs list --state dead`:\n" + "\n".join(total.errors)
         )
     return dg.SkipReason(f"{total.delivered} delivered, {total.delayed} delayed {total.away}".strip())
+
+
+@dg.sensor(
+    job_name=RETRAIN,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Launch a cell again whose stage a NoETL server has ended: it finds the receipt and goes on.",
+)
+def watch_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """All jobs in flight in one query and one question to the server; a run for each that has ended."""
+    if not os.environ.get(URL):
+        return dg.SkipReason(f"{URL} names no server")
+    waiting = [(registry, rows) for registry in registries(Home.from_env()) if (rows := jobs.in_flight(registry))]
+    if not waiting:
+        return dg.SkipReason("no job is in flight")
+    from slm_assets.engines.noetl_server import finished
+    from slm_assets.noetl.protocol import NoetlError
+    from slm_assets.noetl.server import server_from_env
+
+    server = server_from_env()
+    assert server is not None
+    try:
+        with server:
+            ended = finished(server, [job for _registry, rows in waiting for job in rows])
+    except NoetlError as error:
+        return dg.SkipReason(f"the server is away: {error.message}")
+    requests = [request for job in ended if (request := _relaunch(context.instance, job))]
+    return dg.SensorResult(run_requests=requests)
+
+
+def _relaunch(instance: dg.DagsterInstance, job: jobs.Row) -> dg.RunRequest | None:
+    """A run of the cell as the one that submitted it was asked for, unless one is under way."""
+    before = instance.get_runs(dg.RunsFilter(tags={tags.JOB: job["dedup"]}))
+    if len(before) >= MOST_LAUNCHES or any(not run.is_finished for run in before):
+        return None
+    submitter = instance.get_run_by_id(job["run_id"])
+    kept = {k: v for k, v in submitter.tags.items() if k.startswith("slm/")} if submitter else {}
+    selection = submitter.asset_selection if submitter else None
+    return dg.RunRequest(
+        run_key=f"{job['dedup']}#{len(before)}",
+        partition_key=key_of(job["domain"], f"v{job['number']}"),
+        asset_selection=sorted(selection) if selection else None,
+        tags={k: v for k, v in kept.items() if k not in _OF_THE_RUN} | {tags.JOB: job["dedup"]},
+    )

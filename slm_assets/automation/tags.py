@@ -18,3 +18,8 @@ DEFERRED = "deferred"
 NOT_OPENED = "not_opened"
 FAULT = "fault"
 """The only outcome that is worth an alarm; the others are answers."""
+SUBMITTED = "submitted"
+"""The stage runs elsewhere; its cell is launched again when it has ended."""
+
+JOB = "slm/job"
+"""The dedup key of the job whose end started the run."""

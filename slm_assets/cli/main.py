@@ -14,6 +14,7 @@ from slm_assets.cli.db import db_app
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
+from slm_assets.cli.replay import replay
 from slm_assets.cli.stage import stage_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
 from slm_assets.registry.home import Home
@@ -33,6 +34,7 @@ app.add_typer(experiments_app)
 app.add_typer(conductor_app)
 app.add_typer(playbooks_app, name="playbooks")
 app.add_typer(handoffs_app, name="handoffs")
+app.command()(replay)
 
 
 @app.command()
@@ -113,7 +115,7 @@ def run(
         quiet=json,
     )
     show(result, json, render.run)
-    code = {"promoted": 0, "held": 3, "deferred": 4}.get(result["outcome"], 1)
+    code = {"promoted": 0, "held": 3, "deferred": 4, "running": 4}.get(result["outcome"], 1)
     if code == 1 and any(s.get("error_kind") == "bad_input" for s in result["stages"]):
         code = 2
     raise typer.Exit(code)

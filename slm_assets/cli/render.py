@@ -17,7 +17,7 @@ ERRORS = Console(stderr=True, highlight=False)
 COLOURS = {
     "serving": "bold green", "promoted": "green", "PASS": "green", "pass": "green", "held": "red",
     "FAIL": "red", "failed": "red", "fail": "red",
-    "deferred": "yellow", "INSUFFICIENT": "yellow", "insufficient": "yellow", "open": "cyan",
+    "running": "cyan", "deferred": "yellow", "INSUFFICIENT": "yellow", "insufficient": "yellow", "open": "cyan",
 }  # fmt: skip
 
 

@@ -139,15 +139,21 @@ class NearDuplicates(Block):
 
 
 class EventLogReplay(Block):
-    """Turns of the consuming playbook, read through the NoETL server's API."""
+    """Turns of the consuming playbook, read through the NoETL server's API by `slm replay`."""
 
-    scope: str = Field(default="", description="Such as tenant=<org>/project=<domain>.")
+    scope: Annotated[str, StringConstraints(pattern=r"^([^=/\s]+=[^=/\s]+(/[^=/\s]+=[^=/\s]+)*)?$")] = Field(
+        default="", description="Such as tenant=<org>/project=<domain>: only executions whose workload says so."
+    )
     via: Literal["server_api"] = Field(default="server_api", description="How the log is read.")
     status: Literal["enabled", "disabled"] = Field(default="enabled", description="Whether it is read.")
-    path: str | None = Field(default=None, description="Catalog path of the playbook; default: all.")
-    extract_node: str | None = Field(default=None, description="The step whose events are turns.")
-    redaction: str | None = Field(default=None, description="Name of the redaction policy applied.")
-    cap_turns: int | None = Field(default=None, ge=1, description="Most turns taken per reading.")
+    path: CatalogPath | None = Field(default=None, description="Catalog path of the playbook; default: all.")
+    extract_node: str | None = Field(
+        default=None, description="The step whose results are turns; default: one turn of each execution's workload."
+    )
+    redaction: Literal["pii"] | None = Field(
+        default=None, description="pii: by data.redaction_policy, which is applied in any case."
+    )
+    cap_turns: int | None = Field(default=None, ge=1, description="Most turns taken per reading; default: 10,000.")
 
 
 def _split_shorthand(value: Any) -> Any:

@@ -15,6 +15,7 @@ from slm_assets.domain.documents import Document, Place, read_document
 from slm_assets.domain.files import Folder, Refused, normal
 from slm_assets.domain.places import enum_paths
 from slm_assets.domain.policies import PromotionGates
+from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.domain.references import Schemas, first_with_id
 from slm_assets.errors import BadInputError, Fault
 
@@ -81,6 +82,12 @@ class Domain:
         """The promotion policy; the built-in one where the config names none."""
         name = self.config.improvement.promotion_gates
         return PromotionGates() if name is None else PromotionGates.model_validate(self.document(name))
+
+    @cached_property
+    def redaction(self) -> RedactionPolicy:
+        """What is removed from captured turns; the built-in policy where the config names none."""
+        name = self.config.data.redaction_policy
+        return RedactionPolicy() if name is None else RedactionPolicy.model_validate(self.document(name))
 
     def hyperparams(self) -> dict[str, Any]:
         """The recipe's hyperparameters, from the config or its file; empty where none are given."""

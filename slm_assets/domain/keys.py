@@ -121,6 +121,7 @@ WAITS = "waits for "
 
 _BY_READER: dict[str, tuple[str, ...]] = {
     "domain.domain": (
+        "data.redaction_policy",
         "roles",
         "roles[].input_schema",
         "roles[].output_schema",
@@ -174,6 +175,18 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "data.fields.label_source",
     ),
     "noetl.handoffs": ("improvement.handoffs", "improvement.handoffs.registry", "improvement.handoffs.playbooks"),
+    "noetl.replay": (
+        "data.event_log_replay",
+        "data.event_log_replay.scope",
+        "data.event_log_replay.via",
+        "data.event_log_replay.status",
+        "data.event_log_replay.path",
+        "data.event_log_replay.extract_node",
+        "data.event_log_replay.redaction",
+        "data.event_log_replay.cap_turns",
+        "improvement.capture",
+        "improvement.capture.outcome_signals",
+    ),
     "bench": ("data.fields.spans",),
     "stages.rows.splitting": (
         "data.split",
@@ -196,16 +209,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "eval.metrics[].target",
         "eval.metrics[].margin",
         "eval.metrics[].primary",
-    ),
-    WAITS + "the event log": (
-        "data.event_log_replay",
-        "data.event_log_replay.scope",
-        "data.event_log_replay.via",
-        "data.event_log_replay.status",
-        "data.event_log_replay.path",
-        "data.event_log_replay.extract_node",
-        "data.event_log_replay.redaction",
-        "data.event_log_replay.cap_turns",
     ),
     WAITS + "teachers": (
         "teachers",
@@ -244,7 +247,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     WAITS + "serving": (
         "eval.candidate",
-        "data.redaction_policy",
         "serving",
         "serving.status",
         "serving.consuming_playbook",
@@ -252,9 +254,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     WAITS + "the loop": (
         "improvement.status",
-        "improvement.capture",
         "improvement.capture.sample_rate",
-        "improvement.capture.outcome_signals",
         "improvement.schedule",
         "improvement.retrain_triggers",
         "improvement.governance.cost_budget",

@@ -12,9 +12,10 @@ from slm_assets.domain.documents import Document, Place, show
 from slm_assets.domain.domain import vocabulary_values
 from slm_assets.domain.faults import parse
 from slm_assets.domain.policies import PromotionGates
+from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.errors import Fault
 
-Kind = Literal["schema", "text", "rules", "python", "mapping", "gates", "vocab", "playbook"]
+Kind = Literal["schema", "text", "rules", "python", "mapping", "gates", "redaction", "vocab", "playbook"]
 
 
 def references(config: DomainConfig) -> Iterator[tuple[Place, str, Kind]]:
@@ -58,7 +59,7 @@ def _of_teachers(config: DomainConfig) -> _Named:
 def _of_policies(config: DomainConfig) -> _Named:
     loop = config.improvement
     yield ("model", "hyperparams"), config.model.hyperparams, "mapping"
-    yield ("data", "redaction_policy"), config.data.redaction_policy, "mapping"
+    yield ("data", "redaction_policy"), config.data.redaction_policy, "redaction"
     yield ("serving", "consuming_playbook"), config.serving.consuming_playbook, "playbook"
     yield ("improvement", "retrain_triggers"), loop.retrain_triggers, "mapping"
     yield ("improvement", "promotion_gates"), loop.promotion_gates, "gates"
@@ -87,6 +88,8 @@ def check_document(document: Document, kind: Kind) -> list[Fault]:
     value: Json = document.value
     if kind == "gates":
         return parse(PromotionGates, document)[1]
+    if kind == "redaction":
+        return parse(RedactionPolicy, document)[1]
     if kind == "vocab":
         expected = "a list of values, or of objects with a name"
         return [] if vocabulary_values(value) else [document.fault((), "no vocabulary", show(value), expected)]

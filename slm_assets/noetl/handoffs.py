@@ -112,11 +112,19 @@ class _Delivery:
                 places["registry"] = self._enter(row, refs)
             path = wanted.playbooks.get("flip" if row["event"] == "flipped" else row["asset"])
             if path and "execution" not in places:
-                payload = {"handoff": row["payload"]}
-                places["execution"] = self.server.execute_path(path, payload, dedup=row["handoff"]).execution
+                places["execution"] = self._execute(path, row)
         except SlmError as error:
             return self._failed(row, places, error)
         return Told(row["id"], "delivered", places, places.get("registry"))
+
+    def _execute(self, path: str, row: Row) -> str:
+        try:
+            return self.server.execute_path(path, {"handoff": row["payload"]}, dedup=row["handoff"]).execution
+        except NoetlError as error:
+            if error.status != 404:
+                raise
+            # A playbook that is not there is this domain's trouble, not the server's.
+            raise NoetlError(error.message, cure=f"register {path} there", status=422) from None
 
     def _enter(self, row: Row, refs: Mapping[str, str]) -> str:
         entry = entry_of(row, refs, self.registry)

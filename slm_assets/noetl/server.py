@@ -19,7 +19,7 @@ from slm_assets.canonical import Json
 from slm_assets.noetl import protocol
 from slm_assets.noetl.address import Address, address_from_env
 from slm_assets.noetl.protocol import Execution, NoetlError, ProtocolError, Status, identifier, mapping, objects
-from slm_assets.noetl.wire import Clock, Wire
+from slm_assets.noetl.wire import ATTEMPTS, Clock, Wire
 
 PAGE = 100
 """Most executions that the server lists at once."""
@@ -81,13 +81,16 @@ class Server:
         if there is not None:
             return there
         body = {"content": base64.b64encode(content.encode()).decode(), "resource_type": "Playbook"}
-        try:
-            found = mapping(self._wire.call("POST", "/catalog/register", body, repeatable=False), "registration")
-        except NoetlError as error:
-            there = self._newest(path, content) if error.acted else None  # only the answer was lost
-            if there is None:
-                raise
-            return there
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                found = mapping(self._wire.call("POST", "/catalog/register", body, repeatable=False), "registration")
+                break
+            except NoetlError as error:
+                if not error.acted or attempt == ATTEMPTS:
+                    raise
+                there = self._newest(path, content)  # only the answer was lost, perhaps
+                if there is not None:
+                    return there
         if found.get("path") != path:
             raise ProtocolError(f"registered {protocol.shown(found.get('path'))}, expected {path}", acted=True)
         return _playbook(path, found)

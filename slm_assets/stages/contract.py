@@ -94,4 +94,4 @@ class StageReceipt(Frozen):
     code_version: str = ""
     log: str = ""
     error: str = ""
-    error_kind: Literal["", "bad_input", "fault", "deferred", "held"] = ""
+    error_kind: Literal["", "bad_input", "fault", "deferred", "held", "submitted"] = ""

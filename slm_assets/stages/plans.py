@@ -15,9 +15,11 @@ from typing import Any
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain, write_bundle
 from slm_assets.errors import BadInputError
+from slm_assets.registry.captures import mark
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Plan, Registry, Row
 from slm_assets.stages.contract import StageRequest
+from slm_assets.stages.rows.names import CAPTURED
 from slm_assets.stages.table import BY_NAME
 
 DEFAULT_NAMESPACE = "local/default"
@@ -44,7 +46,8 @@ def number_of(version: str) -> int:
 
 
 def frozen_inputs(domain: Domain, registry: Registry) -> tuple[str, str]:
-    """Store the resolved config and the seed rows; returns their digests (config, seed)."""
+    """Store the resolved config, and the seed rows with the turns captured so far; returns the digests
+    (config, seed)."""
     with tempfile.TemporaryDirectory(prefix="slm-open-") as folder:
         config, seed = Path(folder) / "config", Path(folder) / "seed"
         write_bundle(domain, config)
@@ -53,12 +56,22 @@ def frozen_inputs(domain: Domain, registry: Registry) -> tuple[str, str]:
             target = seed / label
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(path)
+        _add_captured(domain, registry, seed / CAPTURED)
         if not any(seed.iterdir()):
             raise BadInputError(
                 f"domain {domain.name} has no data file",
-                cure="put .jsonl, .jsonl.gz or .parquet files where data.seed_corpus points",
+                cure="put .jsonl, .jsonl.gz or .parquet files where data.seed_corpus points, "
+                "or read the event log: `slm replay`",
             )
         return registry.store.put(config).sha256, registry.store.put(seed).sha256
+
+
+def _add_captured(domain: Domain, registry: Registry, folder: Path) -> None:
+    """What was read of the event log so far, where the config asks for it: from here on it is frozen too."""
+    asked = domain.config.data.event_log_replay
+    artifact = mark(registry, domain.name).artifact if asked and asked.status == "enabled" else None
+    if artifact is not None:
+        registry.store.get(artifact, folder)
 
 
 def open_version(

@@ -9,7 +9,7 @@ from slm_assets.stages.standing import Record, held_before
 from slm_assets.stages.table import BY_NAME, STAGES
 
 Outcome = str
-"""promoted, held, deferred, failed, or open (not all stages have run yet)."""
+"""promoted, held, deferred, failed, running (elsewhere), or open (not all stages have run yet)."""
 
 
 def outcome(record: Record) -> Outcome:
@@ -19,7 +19,7 @@ def outcome(record: Record) -> Outcome:
         if cell is None:
             return "held" if held_before(record, stage.name) else "open"
         if cell["status"] == "deferred":
-            return "deferred"
+            return "running" if cell["error_kind"] == "submitted" else "deferred"
         if cell["status"] == "failed":
             return "held" if cell["error_kind"] == "held" else "failed"
     return "promoted"

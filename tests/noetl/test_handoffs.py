@@ -206,6 +206,18 @@ def test_executions_are_started_where_the_config_asks_and_once(registry, fake, s
     assert release["places"].keys() == {"registry", "execution"}
 
 
+def test_a_playbook_that_is_not_there_stops_its_domain_alone(registry, fake, server):
+    chain(registry, "a", 1, {"playbooks": {"labels": "ops/absent"}})
+    chain(registry, "b", 1)
+    report = deliver(registry, server)
+    assert (report.delivered, report.dead, report.away) == (8, 1, "")
+    (dead,) = outbox.rows(registry, state="dead")
+    assert dead["asset"] == "labels" and "playbook not found" in dead["error"] and "registry" in dead["places"]
+    server.register("ops/absent", "metadata: {name: x, path: ops/absent}\nworkflow: []")
+    outbox.retry(registry, None, actor="a")
+    assert deliver(registry, server).delivered == 6 and set(arrived(fake).values()) == {1}
+
+
 def test_a_domain_that_asks_for_nothing_is_told_nothing(registry, fake, server):
     chain(registry, "travel", 1, {"registry": False})
     assert deliver(registry, server).delivered == 7 and not fake.state.calls

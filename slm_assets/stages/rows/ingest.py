@@ -14,11 +14,12 @@ import orjson
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
-from slm_assets.domain.config import Vocabulary
+from slm_assets.domain.config import RowFields, Vocabulary
 from slm_assets.domain.contracts import Validator, enum_paths
 from slm_assets.errors import BadInputError
 from slm_assets.stages.rows.corpus import Corpus, Kind, Row, content_id, tail_of
 from slm_assets.stages.rows.fields import Parts, RowError, RowShape, hash64, steps, values_at
+from slm_assets.stages.rows.names import CAPTURED
 from slm_assets.stages.rows.reading import Line, SourceFile, quarantined, read_rows, source_files
 
 MAX_REMEMBERED = 20_000
@@ -30,6 +31,8 @@ class Tally:
     """What happened while reading. `repeated`: rows given twice word for word."""
 
     read: int = 0
+    captured: int = 0
+    captured_refused: int = 0
     repeated: int = 0
     relabelled: int = 0
     unlabelled_frozen: int = 0
@@ -181,13 +184,17 @@ class Reader:
         total = sum(file.path.stat().st_size for file in files) or 1
         done = 0
         config = self.domain.config.data
-        shape = RowShape(config.fields, config.split.group_by)
+        given = RowShape(config.fields, config.split.group_by)
+        # Captured turns have one form in every domain; those of one execution stay together.
+        captured = RowShape(RowFields(), ["/execution"])
         self.fixed = config.split.kind == "fixed"
         with self.quarantine.open("wb") as bad, _rare_collections():
             for file in files:
                 progress(done / total, f"reading {file.name}")
+                shape = captured if file.source == CAPTURED else given
                 for line in read_rows(file, config.max_row_bytes):
                     self.tally.read += 1
+                    self.tally.captured += file.source == CAPTURED
                     if self.tally.read % 50_000 == 0:
                         progress(done / total, f"{self.tally.read:,} rows")
                     reason = line.error or self._take(file, line, shape)
@@ -197,11 +204,13 @@ class Reader:
 
     def stop_if_too_many(self, share: float) -> None:
         """Errors: BadInputError when more than `share` of the rows were refused, or none is left."""
-        refused = sum(self.tally.quarantine.values())
+        # What strangers sent must not be able to stop a build.
+        refused = sum(self.tally.quarantine.values()) - self.tally.captured_refused
+        read = self.tally.read - self.tally.captured
         reasons = "\n".join(f"  {reason}" for reason in self.tally.first_reasons)
-        if refused > share * self.tally.read:
+        if refused > share * read:
             raise BadInputError(
-                f"{refused} of {self.tally.read} rows cannot be used, "
+                f"{refused} of {read} rows cannot be used, "
                 f"expected at most {share:.1%} (data.max_quarantine_share); the first:\n{reasons}",
                 cure="correct the rows or data.fields, or raise data.max_quarantine_share",
             )
@@ -272,9 +281,11 @@ class Reader:
         return Row(name, parts.input, parts.keys, kind, canonical.dumps(parts.input), group)
 
     def _refuse(self, bad: Any, file: SourceFile, line: Line, reason: str) -> None:
+        captured = file.source == CAPTURED
+        self.tally.captured_refused += captured
         kind = reason.partition(":")[0][:80]
         self.tally.quarantine[kind] += 1
-        if len(self.tally.first_reasons) < 5:
+        if len(self.tally.first_reasons) < 5 and not captured:
             self.tally.first_reasons.append(f"{file.name}:{line.number}: {reason}")
         record = quarantined(file.name, line, reason)
         bad.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))

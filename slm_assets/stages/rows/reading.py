@@ -20,11 +20,9 @@ from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import BadInputError
 from slm_assets.stages.rows.fields import RowError
+from slm_assets.stages.rows.names import SOURCES
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-LABELS = ("holdout", "golden", "seed", "adversarial")
-"""Sources in reading order: what is always eval first, so that a repeated id stays with it."""
-
 MAX_DEPTH = 64
 HEAD = 200
 
@@ -50,7 +48,7 @@ class Line(NamedTuple):
 def source_files(folder: Path) -> list[SourceFile]:
     """The files below `<folder>/<source>/`, in reading order. Errors: BadInputError for another suffix."""
     files = []
-    for source in LABELS:
+    for source in SOURCES:
         root = folder / source
         for path in sorted(item for item in root.rglob("*") if item.is_file()):
             name = path.relative_to(folder).as_posix()
