@@ -214,9 +214,7 @@ class Featurizer:
 
     def _block(self, ids: list[int], weight: float) -> Row:
         """TF-IDF with logarithmic counts, length 1 times `weight`."""
-        counts: dict[int, int] = {}
-        for i in ids:
-            counts[i] = counts.get(i, 0) + 1
+        counts = Counter(ids)
         index = np.fromiter(counts, np.int64, len(counts))
         values = self.idf.take(index)
         if len(ids) != len(counts):
