@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.models.linear.align import Occurrence
+from slm_assets.models.linear.crf import Crf
 from slm_assets.models.linear.examples import FINAL, ROUGH, Examples, Split, one_tagger, split_by
 from slm_assets.models.linear.features import Featurizer, Parts
 from slm_assets.models.linear.fills import Fill, learn_fill
+from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.holes import Corpus, Hole
 from slm_assets.models.linear.learner import fit_svm, folds
+from slm_assets.models.linear.lexicon import Lexicon
 from slm_assets.models.linear.paths import Path, general
+from slm_assets.models.linear.rank_fit import fit_choices, tasks_of
 from slm_assets.models.linear.settings import BALANCES, LinearSettings
 from slm_assets.models.linear.shapes import Layout
 from slm_assets.models.linear.spans import Label, documents
@@ -153,9 +157,17 @@ class Build:
         if not labels:
             return None
         docs = self.corpus.docs
+        choices = fit_choices(docs, labels, tasks_of(labels, arrays, found, self._unknown(labels, arrays)))
+        running = [k for k, label in enumerate(labels) if not label.scanner]
+        if not running:
+            self._tagger = Tagger(labels, Gazetteer({}), [Crf(Lexicon({}), np.zeros((0, 0), np.float32), [])], None, {})
+            self._tagger.choices = choices
+            return self._tagger
+        found = [own if not label.scanner else [] for label, own in zip(labels, found, strict=True)]
         split = self._split(labels, found)
         examples = Examples(docs, labels, arrays, found, split, self.groups)
         self._tagger = examples.train(set(), iterations=FINAL)
+        self._tagger.choices = choices
         first = 0 if split.path is None else 1 + stage_of(split.path, self.stages)
         if all(stage < first for stage, *_ in self._classifiers(structure)):
             return self._tagger
@@ -171,6 +183,15 @@ class Build:
                     known[key] = tagger.read(docs[row], split.of_row[row]).mentions()
                 self._tags[row] = known[key]
         return self._tagger
+
+    def _unknown(self, labels: Sequence[Label], arrays: Sequence[str]) -> list[set[int]]:
+        """Per label, the rows that have a value: those of which no place is known teach nothing."""
+        rows = {name: set(self.corpus.places[name].rows) for name in {*(label.name for label in labels), *arrays} if name}
+        laid: dict[str, set[int]] = {}
+        for name, hole in self.holes.items():
+            if hole.listed is not None:
+                laid[name] = rows[name] - hole.listed.rows if name in rows else set()
+        return [laid[array] if array else rows[label.name] for label, array in zip(labels, arrays, strict=True)]
 
     def _split(self, labels: Sequence[Label], found: Sequence[Sequence[Occurrence]]) -> Split:
         """By a listed value that stands before all labels and halves the work of the CRFs or better."""

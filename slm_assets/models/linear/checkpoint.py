@@ -23,6 +23,7 @@ from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.items import Items
 from slm_assets.models.linear.lexicon import Lexicon
 from slm_assets.models.linear.model import LinearModel
+from slm_assets.models.linear.ranker import Choice
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.settings import from_hyperparams
 from slm_assets.models.linear.shapes import Unit
@@ -30,7 +31,7 @@ from slm_assets.models.linear.spans import Label
 from slm_assets.models.linear.structure import Factor, Structure, template
 from slm_assets.models.linear.tagger import Tagger
 
-FORMAT: Final = "slm-linear-2"
+FORMAT: Final = "slm-linear-3"
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "weights.safetensors"
 
@@ -68,6 +69,8 @@ def save(model: LinearModel, folder: FilePath) -> None:
         arrays[f"crf{k}.weight"] = crf.weights[feature, tag].astype(np.float16)
         for n, layer in enumerate(crf.layers):
             arrays[f"crf{k}.transitions{n}"] = layer.transitions.astype(np.float16)
+    for k, choice in enumerate(tagger.choices if tagger else []):
+        arrays[f"choice{k}.weights"] = choice.weights.astype(np.float16)
     canonical.write_bytes(folder / WEIGHTS_FILE, save_arrays(arrays))
     canonical.write_json(folder / MODEL_FILE, document)
 
@@ -78,6 +81,9 @@ def _tagger_document(tagger: Tagger) -> Json:
         "phrases": tagger.gazetteer.to_json(),
         "split": None if tagger.split is None else list(tagger.split),
         "groups": tagger.groups,
+        "choices": [
+            [c.kind, c.labels, c.names, c.silent, c.listed, sorted(c.barren)] for c in tagger.choices
+        ],
         "crfs": [
             {"layers": [layer.labels for layer in crf.layers], "names": crf.lexicon.names()} for crf in tagger.crfs
         ],
@@ -141,4 +147,10 @@ def _tagger(document: dict[str, Any], arrays: dict[str, Any]) -> Tagger:
         crfs.append(Crf(lexicon, weights, layers))
     labels = [Label.from_json(item) for item in document["labels"]]
     split = None if document["split"] is None else tuple(document["split"])
-    return Tagger(labels, Gazetteer.from_json(document["phrases"]), crfs, split, document["groups"])
+    choices = []
+    for k, (kind, own, names, silent, listed, barren) in enumerate(document["choices"]):
+        rows = arrays[f"choice{k}.weights"].astype(np.float32)
+        if rows.shape != (len(names), len(own)) or not len(own) == len(silent) == len(listed):
+            raise ValueError(f"weights {rows.shape} of choice {k} do not fit {len(names)} features, {len(own)} labels")
+        choices.append(Choice(kind, own, names, rows, silent, listed, frozenset(barren)))
+    return Tagger(labels, Gazetteer.from_json(document["phrases"]), crfs, split, document["groups"], choices)

@@ -18,6 +18,7 @@ from slm_assets.models.linear.align import Occurrence, align, locate
 from slm_assets.models.linear.cover import cover, shortlist
 from slm_assets.models.linear.formats import convention, month_names
 from slm_assets.models.linear.items import Listed, learn_items
+from slm_assets.models.linear.laid import align_laid, is_laid_out
 from slm_assets.models.linear.paths import ABSENT, Path, general, get, text_of, walk
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.sources import (
@@ -99,6 +100,11 @@ class Corpus:
             self.decoded[key] = columns("out", parts, self.interner, path)
         if len(self.keys) > 1:
             self.keys = _dependency_order(self)
+
+    @cached_property
+    def laid_out(self) -> bool:
+        """Whether the texts are made of lines, as documents are."""
+        return is_laid_out(self.docs)
 
     @cached_property
     def months(self) -> dict[str, int]:
@@ -247,7 +253,7 @@ class _Search:
             return False
         forms = {key: corpus.contract.form((*place.paths[0], 0, key)) for key in fields}
         months = corpus.months if "date" in forms.values() else {}
-        hole.listed = learn_items(corpus.docs, name, arrays, forms, months)
+        hole.listed = learn_items(corpus.docs, name, arrays, forms, months, laid_out=corpus.laid_out)
         if hole.listed is None:
             return False
         hole.label, hole.found, hole.aligned, hole.unexplained = None, [], {}, 0.0
@@ -323,6 +329,12 @@ class _Search:
             if learned:
                 candidates = shortlist(rows, codes, [*known, learned])
                 covered, _ = cover(rows, codes, candidates)
+        scalar = corpus.interner.texts[codes[0]][0] not in "{["
+        if scalar and tables and corpus.laid_out and not any(isinstance(step, int) for step in place.paths[0]):
+            given, _ = cover(rows, codes, shortlist(rows, codes, known[:1]))
+            hole = self._laid(name, place) if given.mean() < 0.98 else None
+            if hole is not None:
+                return hole
         label: Label | None = None
         found: list[Occurrence] = []
         aligned: dict[tuple[int, Path], frozenset[str]] = {}
@@ -342,6 +354,22 @@ class _Search:
         unexplained = 1 - (int(covered.sum()) + len(found)) / len(rows)
         textual = len(found) >= TEXTUAL * len(rows)
         return Hole(name, candidates, label, found, max(0.0, unexplained), aligned, textual)
+
+    def _laid(self, name: str, place: Occurrences) -> Hole | None:
+        """The hole of a place whose values are pieces of laid-out texts, if it is one: read from there alone."""
+        corpus = self.corpus
+        items = [
+            Occurrence(row, path, corpus.interner.value(code))
+            for row, path, code in zip(place.rows, place.paths, place.codes, strict=True)
+        ]
+        form = corpus.contract.form(place.paths[0])
+        months = corpus.months if form == "date" else {}
+        label = align_laid(corpus.docs, items, name, form, months)
+        if label is None:
+            return None
+        found = [item for item in items if item.places]
+        aligned = {(item.row, item.path): frozenset(map(convention, item.casts)) for item in found}
+        return Hole(name, [], label, found, 1 - len(found) / len(items), aligned, textual=True)
 
     def _tables(
         self, rows: NDArray[np.int64], codes: Codes, known: Sequence[dict[Source, Codes]]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from slm_assets.canonical import Json
 from slm_assets.models.linear.align import Occurrence, Place, align
+from slm_assets.models.linear.laid import align_laid
 from slm_assets.models.linear.paths import Path
 from slm_assets.models.linear.spans import Document, Label
 
@@ -79,6 +80,8 @@ def learn_items(
     arrays: Sequence[tuple[int, Path, Json]],
     forms: Mapping[str, str | None],
     months: Mapping[str, int],
+    *,
+    laid_out: bool = False,
 ) -> Listed | None:
     """How the arrays (row, path, value) are read from the texts of their rows, or None: where they are no flat
     objects, of few lengths, or less than LAID_OUT of them are made of pieces of the text."""
@@ -88,28 +91,31 @@ def learn_items(
     filled = [row for row in rows if row[2]]
     if not flat or len(filled) < _LEAST or len({len(value) for _, _, value in arrays}) < _LENGTHS:
         return None
-    labels: dict[str, Label] = {}
-    places: dict[tuple[int, int, str], list[Place]] = {}
     constants: dict[str, Json] = {}
-    names = sorted({key for item in items for key in item})
-    for key in names:
+    wanted: dict[str, list[Occurrence]] = {}
+    for key in sorted({key for item in items for key in item}):
         occurrences = [
             Occurrence(row, (*path, k, key), item[key])
             for row, path, value in filled
             for k, item in enumerate(value)
             if item.get(key) is not None
         ]
-        values = {str(item.get(key)) for item in items}
-        if len(values) == 1 and occurrences:
+        if len({str(item.get(key)) for item in items}) == 1 and occurrences:
             constants[key] = occurrences[0].value
-            continue
-        label = align(docs, occurrences, f"{name}/*/{key}", lookup=False, form=forms.get(key), months=months)
-        if label.casts:
-            labels[key] = label
-            places |= {(o.row, int(o.path[-2]), key): o.places for o in occurrences}
+        elif occurrences:
+            wanted[key] = occurrences
+    labels = _pieces(docs, name, wanted, forms, months) if laid_out else {}
+    if not labels:
+        for key, occurrences in wanted.items():
+            label = align(docs, occurrences, f"{name}/*/{key}", lookup=False, form=forms.get(key), months=months)
+            if label.casts:
+                labels[key] = label
+    places = {(o.row, int(o.path[-2]), key): o.places for key in labels for o in wanted[key]}
     if not labels:
         return None
-    chosen, by_line = _layouts(docs, filled, labels, places)
+    chosen, by_line = _layouts(
+        docs, filled, labels, places, laid_out=any(label.scanner for label in labels.values())
+    )
     if len(chosen) < max(_LEAST, LAID_OUT * len(filled)):
         return None
     found: dict[str, list[Occurrence]] = {key: [] for key in labels}
@@ -128,6 +134,23 @@ def learn_items(
     return Listed(listed, laid, [(labels[key], found[key]) for key in labels])
 
 
+def _pieces(
+    docs: Sequence[Sequence[Document]],
+    name: str,
+    wanted: Mapping[str, Sequence[Occurrence]],
+    forms: Mapping[str, str | None],
+    months: Mapping[str, int],
+) -> dict[str, Label]:
+    """The labels of all fields, where each is read from pieces of laid-out texts; else none."""
+    labels = {}
+    for key, occurrences in wanted.items():
+        label = align_laid(docs, occurrences, f"{name}/*/{key}", forms.get(key), months)
+        if label is None:
+            return {}
+        labels[key] = label
+    return labels
+
+
 Layout = dict[tuple[int, str], Place]
 
 
@@ -136,6 +159,8 @@ def _layouts(
     filled: Sequence[tuple[int, Path, Json]],
     labels: Mapping[str, Label],
     places: Mapping[tuple[int, int, str], list[Place]],
+    *,
+    laid_out: bool,
 ) -> tuple[dict[int, Layout], bool]:
     """The rows that can be laid out, by lines or by order, whichever does more of them."""
     both: list[dict[int, Layout]] = []
@@ -147,7 +172,7 @@ def _layouts(
                 for k, item in enumerate(value)
             ]
             empty = not all(wanted)  # an item of which the text says nothing
-            layout = None if empty else _by_line(docs[row], wanted) if by_line else _by_order(wanted)
+            layout = None if empty else _by_line(docs[row], wanted, laid_out=laid_out) if by_line else _by_order(wanted)
             if layout is not None:
                 chosen[row] = layout
         both.append(chosen)
@@ -155,14 +180,18 @@ def _layouts(
     return (lines, True) if len(lines) >= 0.9 * len(order) else (order, False)  # a line is the better evidence
 
 
-def _by_line(docs: Sequence[Document], wanted: Sequence[Mapping[str, list[Place]]]) -> Layout | None:
+def _by_line(
+    docs: Sequence[Document], wanted: Sequence[Mapping[str, list[Place]]], *, laid_out: bool
+) -> Layout | None:
     layout: Layout = {}
     after = (-1, -1)
     for k, fields in enumerate(wanted):
         by_line: dict[tuple[int, int], dict[str, list[Place]]] = {}
         for key, spots in fields.items():
             for place in spots:
-                at = (place[0], docs[place[0]].line_of[place[1]])
+                document = docs[place[0]]
+                line = document.page.cell_at(place[1]).line if laid_out else document.line_of[place[1]]
+                at = (place[0], line)
                 by_line.setdefault(at, {}).setdefault(key, []).append(place)
         for at in sorted(at for at in by_line if at > after):
             taken = _apart(by_line[at]) if len(by_line[at]) == len(fields) else None

@@ -45,6 +45,7 @@ class _Turn:
         self._readings: dict[int, Reading] = {}
         if self._tagger is not None:
             self._docs = documents(parts.texts)
+            self._ranked = self._tagger.rank(self._docs)
             if model.structure.mentions == 0:
                 names += self.read(ABSENT).mentions()
         self.active = model.features.known(names)
@@ -56,7 +57,7 @@ class _Turn:
         assert self._tagger is not None
         group = self._tagger.group(decoded)
         if group not in self._readings:
-            self._readings[group] = self._tagger.read(self._docs, group)
+            self._readings[group] = self._tagger.read(self._docs, group, self._ranked)
         return self._readings[group]
 
 
@@ -107,6 +108,7 @@ class LinearModel:
         self._units: list[list[int]] = [[] for _ in structure.stages]
         for u, unit in enumerate(structure.units):
             self._units[stage_of(unit.path, structure.stages)].append(u)
+        self._asked = _asked(structure)
         self._factor_of = {u: f for f, factor in enumerate(structure.factors) for u in factor.units}
         self._labels = {label.name: k for k, label in enumerate(tagger.labels)} if tagger else {}
         self._there = [
@@ -205,7 +207,7 @@ class LinearModel:
         factor, there = self.structure.factors[f], self._there[f]
         label = self._labels[factor.label]
         reading = self._reading(turn, made)
-        if label not in reading.tags:
+        if label not in reading:
             return [(0.0, 1 - there)]
         found = reading.find(label, must=False)
         if found:
@@ -230,8 +232,11 @@ class LinearModel:
         made = _Made(ABSENT, {}, 0.0, [], True, turn.scores)
         chosen: dict[int, list[int]] = {}
         active = set(turn.active)
+        known = 0
         for k, units in enumerate(self._units):
-            self._enter(turn, made, active, k)
+            if self._asked[k]:
+                self._enter(turn, made, active, range(known, k + 1))
+                known = k + 1
             for u in units:
                 unit = structure.units[u]
                 if unit.parent >= 0 and not holds(made.output, unit):
@@ -246,15 +251,18 @@ class LinearModel:
         made.complete = made.output is not ABSENT
         return made
 
-    def _enter(self, turn: _Turn, made: _Made, active: set[int], k: int) -> None:
-        """Add to the scores what a stage knows beyond the one before it."""
-        features = self.features
+    def _enter(self, turn: _Turn, made: _Made, active: set[int], stages: range) -> None:
+        """Add to the scores what some stages know beyond the ones before them."""
+        features, k = self.features, stages[-1]
+        names: list[str] = []
+        for stage in stages:
+            if stage:
+                names += names_of_stage(made.output, self.structure.stages, stage - 1)
+            if stage and stage == self.structure.mentions:
+                names += turn.read(made.output).mentions()
         blocks = []
-        if k:
-            names = names_of_stage(made.output, self.structure.stages, k - 1)
-            if k == self.structure.mentions:
-                names = [*names, *turn.read(made.output).mentions()]
-            fresh = [i for i in features.known(names) if i not in active]
+        if names:
+            fresh = [i for i in features.known(dict.fromkeys(names)) if i not in active]
             active.update(fresh)
             blocks.append(features.flat(fresh, features.settings.path_weight))
         if k < len(features.trees):
@@ -372,3 +380,13 @@ class LinearModel:
             k = int(path[at])
             found = [items[k]] if k < len(items) else []
         return [_Filled(item.value, chance * item.probability, item) for item in found[:4]]
+
+
+def _asked(structure: Structure) -> list[bool]:
+    """Per stage, whether a classifier decides anything in it: others need no scores."""
+    asked = [False] * len(structure.stages)
+    for factor in structure.factors:
+        asked[factor.stage] |= factor.scored
+    for (u, _), fills in structure.fills.items():
+        asked[stage_of(structure.units[u].path, structure.stages)] |= any(fill.start >= 0 for fill in fills)
+    return asked

@@ -10,7 +10,9 @@ from typing import Any, Final, NamedTuple
 from slm_assets.canonical import Json
 from slm_assets.models.linear.formats import MONTHS, convention
 from slm_assets.models.linear.lexicon import outline
+from slm_assets.models.linear.page import Page
 from slm_assets.models.linear.paths import ABSENT, Path
+from slm_assets.models.linear.scan import SCANNERS, Piece
 from slm_assets.models.linear.text import Token, cast, close, tokens
 
 _LONG: Final = 40
@@ -22,7 +24,8 @@ _STOPS: Final = frozenset(".!?;")
 class Label:
     """A place of the output that is filled from texts. `table`: alias (lower case) → value; `casts` are
     tried in order on pieces of the given `forms` (outlines; none: any); `longest` in tokens; `months`: names
-    of months that are not English."""
+    of months that are not English; `scanner`: which pieces of laid-out texts are its candidates ("": a CRF
+    finds it in running text)."""
 
     name: str
     casts: tuple[str, ...] = ()
@@ -30,6 +33,7 @@ class Label:
     longest: int = 1
     forms: tuple[str, ...] = ()
     months: dict[str, int] = field(default_factory=dict)
+    scanner: str = ""
 
     @property
     def conventions(self) -> tuple[str, ...]:
@@ -38,13 +42,13 @@ class Label:
 
     def to_json(self) -> Json:
         """A list that `from_json` reads."""
-        return [self.name, list(self.casts), self.table, self.longest, list(self.forms), self.months]
+        return [self.name, list(self.casts), self.table, self.longest, list(self.forms), self.months, self.scanner]
 
     @classmethod
     def from_json(cls, value: Json) -> Label:
         """The inverse of `to_json`."""
-        name, casts, table, longest, forms, months = value
-        return cls(name, tuple(casts), table, longest, tuple(forms), months)
+        name, casts, table, longest, forms, months, scanner = value
+        return cls(name, tuple(casts), table, longest, tuple(forms), months, scanner)
 
 
 class Found(NamedTuple):
@@ -65,7 +69,39 @@ class Document:
     place: str
     path: Path
     text: str
-    tokens: list[Token]
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        """Its words, numbers and marks."""
+        return tokens(self.text)
+
+    @cached_property
+    def page(self) -> Page:
+        """The text as it is laid out."""
+        return Page(self.text)
+
+    @cached_property
+    def _pieces(self) -> dict[str, list[Piece]]:
+        return {}
+
+    def pieces(self, scanner: str) -> list[Piece]:
+        """What a scanner takes for possible values, each piece once."""
+        known = self._pieces.get(scanner)
+        if known is None:
+            known = self._pieces[scanner] = list(dict.fromkeys(SCANNERS[scanner](self.page)))
+        return known
+
+    @cached_property
+    def _read(self) -> dict[tuple[str, str], list[Any]]:
+        return {}
+
+    def read(self, scanner: str, name: str, months: Mapping[str, int]) -> list[Any]:
+        """What a cast makes of each piece of a scanner."""
+        known = self._read.get((scanner, name))
+        if known is None:
+            text = self.page.text
+            known = self._read[scanner, name] = [cast(name, text[a:b], months) for a, b in self.pieces(scanner)]
+        return known
 
     def piece(self, i: int, j: int) -> str:
         """The text of tokens i to j (inclusive)."""
@@ -137,8 +173,8 @@ class Document:
 
 
 def documents(texts: Sequence[tuple[str, Path, str]]) -> list[Document]:
-    """Tokenise the texts of an input."""
-    return [Document(place, path, text, tokens(text)) for place, path, text in texts]
+    """The texts of an input."""
+    return [Document(place, path, text) for place, path, text in texts]
 
 
 def alias_of(document: Document, i: int, j: int) -> str:
@@ -161,6 +197,18 @@ def cast_span(label: Label, document: Document, i: int, j: int, reading: str = "
             if value is not ABSENT:
                 return value
     return ABSENT
+
+
+def cast_text(label: Label, piece: str, reading: str = "") -> Any:
+    """The value that a piece of a text stands for by the convention `reading`, or else by any, or ABSENT."""
+    other: Any = ABSENT
+    for name in label.casts:
+        value = cast(name, piece, label.months)
+        if value is not ABSENT:
+            if not reading or convention(name) == reading:
+                return value
+            other = value if other is ABSENT else other
+    return other
 
 
 def fuzzy(label: Label, document: Document, i: int, j: int) -> Any:

@@ -16,6 +16,7 @@ from slm_assets.models.linear.crf import Crf, Floats, Lattice, lattice, viterbi
 from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.lexicon import Ids, Lexicon
 from slm_assets.models.linear.paths import ABSENT, Path, get, text_of
+from slm_assets.models.linear.ranker import Choice, Ranked
 from slm_assets.models.linear.spans import Document, Found, Label, cast_span, fuzzy
 from slm_assets.models.linear.text import MAX_CHARS
 
@@ -36,17 +37,24 @@ def token_ids(document: Document, lexicon: Lexicon, known: Sequence[Sequence[str
 
 
 class Tagger:
-    """`labels` of all CRFs; `split`: the place of the output whose value chooses the CRF (None: there is one),
+    """`labels` of all CRFs and of the `choices` among pieces; `split`: the place of the output whose value chooses the CRF (None: there is one),
     `groups`: canonical text of the value → index into `crfs`."""
 
     def __init__(
-        self, labels: list[Label], gazetteer: Gazetteer, crfs: list[Crf], split: Path | None, groups: dict[str, int]
+        self,
+        labels: list[Label],
+        gazetteer: Gazetteer,
+        crfs: list[Crf],
+        split: Path | None,
+        groups: dict[str, int],
+        choices: Sequence[Choice] = (),
     ) -> None:
         self.labels = labels
         self.gazetteer = gazetteer
         self.crfs = crfs
         self.split = split
         self.groups = groups
+        self.choices = list(choices)
         self._known: dict[str, int] = {}
 
     def group(self, output: Any) -> int:
@@ -61,16 +69,21 @@ class Tagger:
                 self._known[found] = group
         return group
 
-    def read(self, docs: Sequence[Document], group: int) -> Reading:
-        """Tag the texts of an input."""
-        return Reading(self, self.crfs[group] if group >= 0 else None, docs)
+    def rank(self, docs: Sequence[Document]) -> Ranked:
+        """The pieces of the texts for the labels that are chosen so."""
+        return Ranked(self.labels, self.choices, docs)
+
+    def read(self, docs: Sequence[Document], group: int, ranked: Ranked | None = None) -> Reading:
+        """Tag the texts of an input. `ranked`: their pieces, where these were ranked before."""
+        return Reading(self, self.crfs[group] if group >= 0 else None, docs, ranked or self.rank(docs))
 
 
 class Reading:
     """The texts of one input under one CRF. `tags`: label → its tag, for the labels that the CRF has."""
 
-    def __init__(self, tagger: Tagger, crf: Crf | None, docs: Sequence[Document]) -> None:
+    def __init__(self, tagger: Tagger, crf: Crf | None, docs: Sequence[Document], ranked: Ranked) -> None:
         self._labels = tagger.labels
+        self._ranked = ranked
         self._docs = docs if crf is not None else []
         self._layers = crf.layers if crf is not None else []
         self.tags = {
@@ -79,7 +92,7 @@ class Reading:
         self._scores: list[Floats] = []
         self._told: dict[int, list[tuple[int, int, int]]] = {}
         self._found: dict[tuple[int, str, bool], list[Found]] = {}
-        for d, document in enumerate(self._docs):
+        for d, document in enumerate(self._docs if self._layers else ()):
             assert crf is not None
             rows = token_ids(document, crf.lexicon, tagger.gazetteer.names(document.tokens))
             scores = crf.emissions(rows)
@@ -88,6 +101,10 @@ class Reading:
                 tags = viterbi(scores[:, layer.columns], document.chains, layer.transitions)
                 for label, i, j in pieces(tags, document.chains):
                     self._told.setdefault(layer.labels[label], []).append((d, i, j))
+
+    def __contains__(self, label: int) -> bool:
+        """Whether values of the label may be found here."""
+        return label in self.tags or label in self._ranked
 
     @cached_property
     def _lattices(self) -> list[list[Lattice]]:
@@ -114,6 +131,8 @@ class Reading:
 
     def possible(self, label: int) -> float:
         """The highest probability of a token to begin a value of the label."""
+        if label in self._ranked:
+            return self._ranked.possible(label)
         if label not in self.tags:
             return 0.0
         layer, tag = self.tags[label]
@@ -131,6 +150,8 @@ class Reading:
     def find(self, label: int, reading: str = "", *, must: bool) -> list[Found]:
         """Values for a label, the likeliest first, which may overlap; those of the likeliest tagging alone
         unless there `must` be one. `reading`: the convention that the text follows, "" for any."""
+        if label in self._ranked:
+            return self._ranked.find(label, reading, must=must)
         known = self._found.get((label, reading, must))
         if known is None:
             known = self._find(label, reading, must=must) if label in self.tags else []
@@ -157,6 +178,8 @@ class Reading:
 
     def told(self, label: int) -> list[tuple[int, int, Found]]:
         """The values of a label in the likeliest tagging: text, its line (unlike those of other texts), value."""
+        if label in self._ranked:
+            return self._ranked.told(label)
         out = []
         for d, i, j in self._told.get(label, ()):
             value = cast_span(self._labels[label], self._docs[d], i, j)
