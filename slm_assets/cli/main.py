@@ -13,6 +13,7 @@ from slm_assets.canonical import Json
 from slm_assets.cli.db import db_app
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.playbooks import playbooks_app
+from slm_assets.cli.serve import serve_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
 from slm_assets.registry.home import Home
 
@@ -30,6 +31,7 @@ app.add_typer(stage_app, name="stage")
 app.add_typer(db_app, name="db")
 app.add_typer(experiments_app)
 app.add_typer(playbooks_app, name="playbooks")
+app.add_typer(serve_app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")]
 DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", help="A folder of domains/.")]
@@ -198,7 +200,7 @@ def ask(
 ) -> None:
     """Answer one turn with what serves now: each role's promoted release, or its oracle.
 
-    JSON keys: domain, roles: {role: {output, confidence, valid, engine, version, release}}.
+    JSON keys: domain, roles: {role: {output, confidence, valid, engine, version, release, urn, fallback}}.
 
     Example: `slm ask support_triage '{"channel": "email", "subject": "Refund", "body": "I was charged twice"}'`
     """

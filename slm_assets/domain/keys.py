@@ -244,7 +244,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     WAITS + "serving": (
         "eval.candidate",
         "data.redaction_policy",
-        "serving",
         "serving.status",
         "serving.consuming_playbook",
         "serving.engine_flags",
@@ -259,6 +258,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.governance.cost_budget",
         "improvement.min_new_real_turns",
     ),
+    "stages.serving": ("serving", "serving.fallback_below"),
     "people": ("teachers[].note", "model.note"),
 }
 
