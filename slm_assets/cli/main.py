@@ -15,6 +15,7 @@ from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
 from slm_assets.cli.replay import replay
+from slm_assets.cli.serve import serve_app
 from slm_assets.cli.stage import stage_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
 from slm_assets.registry.home import Home
@@ -34,6 +35,7 @@ app.add_typer(experiments_app)
 app.add_typer(conductor_app)
 app.add_typer(playbooks_app, name="playbooks")
 app.add_typer(handoffs_app, name="handoffs")
+app.add_typer(serve_app)
 app.command()(replay)
 
 
@@ -203,7 +205,7 @@ def ask(
 ) -> None:
     """Answer one turn with what serves now: each role's promoted release, or its oracle.
 
-    JSON keys: domain, roles: {role: {output, confidence, valid, engine, version, release}}.
+    JSON keys: domain, roles: {role: {output, confidence, valid, engine, version, release, urn, fallback}}.
 
     Example: `slm ask support_triage '{"channel": "email", "subject": "Refund", "body": "I was charged twice"}'`
     """

@@ -247,7 +247,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     WAITS + "serving": (
         "eval.candidate",
-        "serving",
         "serving.status",
         "serving.consuming_playbook",
         "serving.engine_flags",
@@ -279,6 +278,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "stages.*.container.volumes[].read_only",
     ),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s", "stages.*.container"),
+    "stages.serving": ("serving", "serving.fallback_below"),
     "people": ("teachers[].note", "model.note"),
 }
 

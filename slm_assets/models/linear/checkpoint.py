@@ -81,9 +81,7 @@ def _tagger_document(tagger: Tagger) -> Json:
         "phrases": tagger.gazetteer.to_json(),
         "split": None if tagger.split is None else list(tagger.split),
         "groups": tagger.groups,
-        "choices": [
-            [c.kind, c.labels, c.names, c.silent, c.listed, sorted(c.barren)] for c in tagger.choices
-        ],
+        "choices": [[c.kind, c.labels, c.names, c.silent, c.listed, sorted(c.barren)] for c in tagger.choices],
         "crfs": [
             {"layers": [layer.labels for layer in crf.layers], "names": crf.lexicon.names()} for crf in tagger.crfs
         ],

@@ -124,9 +124,7 @@ def _barren(docs: Sequence[Sequence[Document]], kind: str, tasks: Sequence[Task]
     return frozenset(written for written, n in times.items() if n >= _OFTEN and written not in used)
 
 
-def _frequent(
-    index: Sequence[int], starts: Sequence[int], blocks: Sequence[tuple[int, str]]
-) -> tuple[Any, list[str]]:
+def _frequent(index: Sequence[int], starts: Sequence[int], blocks: Sequence[tuple[int, str]]) -> tuple[Any, list[str]]:
     """The matrix [pieces, features] of the features that enough pieces have, and their names."""
     from scipy import sparse
 
@@ -139,7 +137,9 @@ def _frequent(
 
     def ones(columns: Sequence[int], bounds: Sequence[int], width: int) -> Any:
         shape = (len(bounds) - 1, width)
-        return sparse.csr_matrix((np.ones(len(columns), np.float32), np.asarray(columns), np.asarray(bounds)), shape=shape)
+        return sparse.csr_matrix(
+            (np.ones(len(columns), np.float32), np.asarray(columns), np.asarray(bounds)), shape=shape
+        )
 
     x = ones(index, starts, len(blocks)) @ ones(columns, inner, len(ids))
     least = _RARE if x.shape[0] >= 2_000 else 1

@@ -1,0 +1,1 @@
+"""The HTTP service: answers by engine flag, and what is kept of live traffic."""

@@ -1,0 +1,86 @@
+"""The service as an ASGI application: the guard in front, the paths, one shape of errors, start and end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from slm_assets.serving.capture.recorder import Recorder
+from slm_assets.serving.engines import Engines
+from slm_assets.serving.guard import Guard
+from slm_assets.serving.metrics import Metrics
+from slm_assets.serving.paths import Paths
+from slm_assets.serving.problems import Problem
+from slm_assets.serving.tokens import Tokens
+
+
+def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[str], tokens: Tokens) -> FastAPI:
+    """The application. It starts and ends `engines` and `recorder`; None keeps nothing of the traffic."""
+    metrics = Metrics()
+    metrics.watch(lambda: _numbers(engines, recorder))
+    paths = Paths(engines, recorder, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if recorder is not None:
+            recorder.start()
+        engines.start()
+        yield
+        engines.close()
+        if recorder is not None:
+            recorder.close()
+
+    # The OpenAPI document is made of the contracts that serve, which FastAPI does not know.
+    app = FastAPI(lifespan=lifespan, openapi_url=None, telemetry={"tracing": False})
+    app.add_middleware(Guard, hosts=hosts, tokens=tokens)
+    app.get("/healthz")(paths.health)
+    app.get("/readyz")(paths.ready)
+    app.get("/metrics")(paths.prometheus)
+    app.get("/openapi.json")(paths.openapi)
+    app.get("/v1/models")(paths.models)
+    app.post("/v1/chat/completions")(paths.chat)
+    app.post("/v1/feedback/{turn_id}")(paths.feedback)
+    app.get("/v1/{domain}/{role}/engine")(paths.engine)
+    app.post("/v1/{domain}/{role}")(paths.one)
+    app.post("/v1/{domain}")(paths.whole)
+    _errors(app, metrics)
+    return app
+
+
+def _errors(app: FastAPI, metrics: Metrics) -> None:
+    """One shape for everything that is no answer."""
+
+    async def problem(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        metrics.problem(error.code)
+        return error.response()
+
+    async def http(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "path", 405: "method"}.get(error.status_code, "http")
+        metrics.problem(code)
+        return Problem(error.status_code, code, str(error.detail), headers=error.headers).response()
+
+    async def fault(_request: Request, _error: Exception) -> Response:
+        metrics.problem("fault")
+        return Problem(500, "fault", "a fault of the service; its log has the reason").response()
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, fault)
+
+
+def _numbers(engines: Engines, recorder: Recorder | None) -> Mapping[str, tuple[str, Mapping[str, float]]]:
+    state = {"refused_releases": len(engines.refused), "faulty_domains": len(engines.faults)}
+    found: dict[str, tuple[str, Mapping[str, float]]] = {
+        "slm_engines": ("Releases refused and domains that cannot be served.", state),
+    }
+    if recorder is not None:
+        found["slm_capture_kept_total"] = ("Records written, by why.", dict(recorder.kept))
+        found["slm_capture_dropped_total"] = ("Records not kept, by why.", dict(recorder.dropped))
+        found["slm_capture_memory"] = ("What waits in memory.", recorder.gauges())
+    return found

@@ -1,0 +1,86 @@
+"""Run the service under uvicorn: one process and event loop, a thread that follows the flags, one that writes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import uvicorn
+
+from slm_assets.errors import BadInputError
+from slm_assets.registry.home import Home
+from slm_assets.serving import guard
+from slm_assets.serving.app import create_app
+from slm_assets.serving.capture.recorder import Recorder, Redactor
+from slm_assets.serving.engines import Engines
+from slm_assets.serving.tokens import read_tokens
+from slm_assets.serving.turns import INSTANCE
+
+GRACE_SECONDS = 20
+CONCURRENT = 512
+"""Requests in flight; more are told to come again (503) and not queued without end."""
+SWITCH_SECONDS = 0.001
+"""How long a thread may hold the interpreter while another waits. A thread that loads a release or redacts
+must not keep the event loop waiting for Python's default of 5 ms at each turn."""
+
+
+def run(
+    domains: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    tokens: Sequence[str],
+    allow_hosts: Sequence[str],
+    redact: Redactor | None = None,
+) -> None:
+    """Serve until a signal ends it. Without `redact` nothing of the traffic is kept."""
+    known = read_tokens(tokens, os.environ)
+    hosts = guard.allowed_hosts(host, allow_hosts, known)
+    home = Home.from_env()
+    engines = Engines(home, domains)
+    if not engines.names:
+        raise BadInputError(f"no domain in {home.domains}", cure="set SLM_DOMAINS, or write domains/<name>/")
+    log_json()
+    recorder = None
+    if redact is not None:
+        recorder = Recorder(home.root / "capture", redact, f"{int(time.time() * 1000):011x}-{INSTANCE}")
+    else:
+        logging.getLogger("slm.capture").warning("nothing of the traffic is kept: no redactor")
+    sys.setswitchinterval(SWITCH_SECONDS)
+    config = uvicorn.Config(
+        create_app(engines, recorder, hosts=hosts, tokens=known),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # what a proxy claims is not needed, and cannot be believed from everybody
+        ws="none",
+        limit_concurrency=CONCURRENT,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run()
+
+
+def log_json() -> None:
+    """Logs as JSON Lines on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """One event on one line: at, level, logger, event, its own fields, and a traceback where there is one."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        told: dict[str, Any] = {"at": at, "level": record.levelname.lower(), "logger": record.name}
+        told |= {"event": record.getMessage(), **getattr(record, "fields", {})}
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(told, default=str).decode()

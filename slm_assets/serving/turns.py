@@ -1,0 +1,108 @@
+"""Answering a role or a whole turn: contract first, then the engine, then the record for capture.
+
+Engines answer in the event loop: an answer is a fraction of a millisecond of Python, which a thread cannot
+run beside the loop's own, so that handing it over costs more than it gives. Only what waits for another
+process (a python oracle) goes to a thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from slm_assets.canonical import Json
+from slm_assets.domain.turns import role_input
+from slm_assets.errors import SlmError
+from slm_assets.serving.engines import Snapshot
+from slm_assets.serving.problems import Problem
+from slm_assets.stages.answering import Answer, BrokenContractError, check, respond
+from slm_assets.stages.serving import Serving
+
+INSTANCE = secrets.token_hex(3)
+"""Tells the processes of a deployment apart, in turn ids and in the names of their capture files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that was answered: `role` None for a whole one. `at` in seconds of the epoch."""
+
+    id: str
+    at: float
+    domain: str
+    role: str | None
+    value: Json
+    answers: Mapping[str, Answer]
+    seconds: float
+
+
+def new_turn_id(domain: str, at: float) -> str:
+    """`<domain>-<milliseconds>-<instance>-<random>`: sorts by time, names its domain, cannot be guessed."""
+    return f"{domain}-{int(at * 1000):011x}-{INSTANCE}-{secrets.token_hex(6)}"
+
+
+async def answer_role(snapshot: Snapshot, role_id: str, value: Json) -> Turn:
+    """Answer one role's input. Problem 404, 422 with the JSON path, or 500."""
+    at, started = time.time(), time.perf_counter()
+    answer = await _answer(snapshot.engine(role_id), role_id, value, whole=False)
+    name = snapshot.domain.name
+    return Turn(new_turn_id(name, at), at, name, role_id, value, {role_id: answer}, time.perf_counter() - started)
+
+
+async def answer_turn(snapshot: Snapshot, turn: Json) -> Turn:
+    """Answer a whole turn, each role with what the earlier ones gave. Problem 422 or 500."""
+    at, started = time.time(), time.perf_counter()
+    answers: dict[str, Answer] = {}
+    for role in snapshot.roles:
+        serving = snapshot.engine(role.id)
+        outputs = {name: answers[name].output for name in answers}
+        value = role_input(serving.domain.role(role.id), turn, outputs)
+        answers[role.id] = await _answer(serving, role.id, value, whole=True)
+    name = snapshot.domain.name
+    return Turn(new_turn_id(name, at), at, name, None, turn, answers, time.perf_counter() - started)
+
+
+def shown(turn: Turn) -> dict[str, Any]:
+    """The answer to a caller."""
+    if turn.role is not None:
+        return {"turn_id": turn.id, "domain": turn.domain, "role": turn.role, **turn.answers[turn.role].shown()}
+    return {
+        "turn_id": turn.id,
+        "domain": turn.domain,
+        "roles": {role: answer.shown() for role, answer in turn.answers.items()},
+    }
+
+
+async def _answer(serving: Serving, role_id: str, value: Json, *, whole: bool) -> Answer:
+    try:
+        check(serving, role_id, value)
+        return await run_in_threadpool(_alone, serving, value) if serving.blocking else respond(serving, value)
+    except BrokenContractError as error:
+        raise _broken(error, role_id, whole=whole) from None
+    except SlmError as error:
+        # What a model threw may quote the input: it stays in the service's own log.
+        raise Problem(500, "engine", f"nothing could answer for {serving.domain.name}.{role_id}") from error
+
+
+def _alone(serving: Serving, value: Json) -> Answer:
+    with serving.lock:
+        return respond(serving, value)
+
+
+def _broken(error: BrokenContractError, role_id: str, *, whole: bool) -> Problem:
+    if whole and error.blame:
+        return Problem(
+            500, "chain", f"the answer of {error.blame} is no input for {role_id}: {error.faults[0][1]}",
+            path=error.faults[0][0],
+        )  # fmt: skip
+    # In a whole turn the caller's own words stand under $.turn of a role that reads others.
+    faults = [
+        (f"${path.removeprefix('$.turn')}" if whole and path.startswith("$.turn") else path, message)
+        for path, message in error.faults
+    ]
+    path, message = faults[0]
+    return Problem(422, "contract", f"the input breaks the contract of {role_id}: {message}", path=path, faults=faults)
