@@ -20,7 +20,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from slm_assets.canonical import Json
-from slm_assets.domain.config import Block, Pointer
+from slm_assets.domain.block import Block
+from slm_assets.domain.config import Pointer
 from slm_assets.errors import SlmError
 
 Action = Literal["mask", "keep"]
