@@ -39,6 +39,7 @@ relative to the folder and never leave it. Pointers are JSON pointers (RFC 6901)
 | [`eval`](eval.md) | what is measured, and what is demanded |
 | [`serving`](serving.md) | where the model answers |
 | [`improvement`](improvement.md) | when a version is promoted, and by which [gate policy](policies.md) |
+| [`stages`](stages.md) | where a stage runs: here, or handed to NoETL |
 
 Keys marked *validated only* are checked and kept, and wait for the capability that reads them.
 
@@ -133,6 +134,17 @@ Nothing is promoted by itself until a role's first promotion was approved by nam
 improvement:
   promotion_gates: policies/promotion_gates.yaml
   governance: {registry_namespace: acme/desk}
+```
+
+""",
+    "stages": """# Stages
+
+Where a stage runs, by its name; one that is not named runs in process. [NoETL](../noetl.md) says what the engines do.
+The same block, in a file of its own, tells `slm playbooks emit --compute` what containers get.
+
+```yaml
+stages:
+  finetune: {engine: noetl, timeout_s: 7200}
 ```
 
 """,

@@ -59,20 +59,24 @@ def emit(
     compute: Annotated[
         Path | None, typer.Option(help="A YAML file with what containers get, in place of the built-in defaults.")
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")] = False,
 ) -> None:
     """Write the playbook of every stage and those that work with them, from the stage table.
 
     Example: `slm playbooks emit` or, for another cluster, `slm playbooks emit --compute cluster.yaml --out made`
     """
-    from slm_assets.cli.render import CONSOLE
+    from slm_assets.cli import render
     from slm_assets.noetl.emit import differences, write
 
     wanted = _wanted(compute)
     changed = differences(out, wanted)
     write(out, wanted)
+    if json:
+        render.json({"folder": str(out), "playbooks": sorted(wanted), "changed": changed})
+        return
     for name, why in changed.items():
-        CONSOLE.print(f"{name}: {why}", soft_wrap=True, markup=False)
-    CONSOLE.print(f"{_many(len(wanted), 'playbook')} in {out}", soft_wrap=True, markup=False)
+        render.CONSOLE.print(f"{name}: {why}", soft_wrap=True, markup=False)
+    render.CONSOLE.print(f"{_many(len(wanted), 'playbook')} in {out}", soft_wrap=True, markup=False)
 
 
 @playbooks_app.command()

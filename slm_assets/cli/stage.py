@@ -131,7 +131,7 @@ def _read_request(path: Path, stage: str) -> StageRequest:
     from slm_assets.engines.handed_over import read_model
     from slm_assets.stages.contract import StageRequest
 
-    request = read_model(StageRequest, path)
+    request = read_model(StageRequest, path, "stage request")
     if request.stage != stage:
         raise BadInputError(f"{path} is a request for {request.stage}, not for {stage}")
     return request

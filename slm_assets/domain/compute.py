@@ -62,7 +62,12 @@ class StageRun(Block):
     """How one stage is run."""
 
     engine: EngineName = Field(default="in_process", description="Who runs it; `--engine` overrides it for one run.")
-    timeout_s: int = Field(default=21_600, ge=1, le=604_800, description="Longest time for one run of it.")
+    timeout_s: int = Field(
+        default=21_600,
+        ge=1,
+        le=604_800,
+        description="Longest time for one run of it by another engine than this process.",
+    )
     container: Container | None = Field(default=None, description="Runs it in a container of a cluster.")
 
 

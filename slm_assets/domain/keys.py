@@ -259,7 +259,9 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.governance.cost_budget",
         "improvement.min_new_real_turns",
     ),
-    "domain.compute": (
+    "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
+    WAITS + "clusters": (
+        "stages.*.container",
         "stages.*.container.image",
         "stages.*.container.namespace",
         "stages.*.container.service_account",
@@ -277,7 +279,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "stages.*.container.volumes[].mount",
         "stages.*.container.volumes[].read_only",
     ),
-    "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s", "stages.*.container"),
     "stages.serving": ("serving", "serving.fallback_below"),
     "people": ("teachers[].note", "model.note"),
 }

@@ -38,8 +38,8 @@ def execute_handed_over(home: Home, stage: str, domain: str, version: str, run_d
     BadInputError where the files are not of this cell, BusyError where another process is at it.
     """
     _end_with_the_engine()
-    request = read_model(StageRequest, run_dir / REQUEST)
-    envelope = read_model(Envelope, run_dir / ENVELOPE)
+    request = read_model(StageRequest, run_dir / REQUEST, "stage request")
+    envelope = read_model(Envelope, run_dir / ENVELOPE, "envelope")
     if (request.stage, request.domain, request.version) != (stage, domain, version):
         raise BadInputError(
             f"{run_dir / REQUEST} is for {request.stage} of {request.domain} {request.version}, "
@@ -60,15 +60,15 @@ def execute_handed_over(home: Home, stage: str, domain: str, version: str, run_d
         ) from None
 
 
-def read_model(model: type[Model], path: Path) -> Model:
-    """A pydantic model from a JSON file; BadInputError with every fault."""
+def read_model(model: type[Model], path: Path, what: str) -> Model:
+    """A pydantic model from a JSON file; BadInputError with every fault, naming `what` it should be."""
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise BadInputError(f"{path} does not exist") from None
+        raise BadInputError(f"{what} file {path} does not exist") from None
     except ValidationError as error:
         lines = [f"$.{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise BadInputError(f"{path} is no {model.__name__}\n  " + "\n  ".join(lines)) from None
+        raise BadInputError(f"{path} is no {what}\n  " + "\n  ".join(lines)) from None
 
 
 def _end_with_the_engine() -> None:

@@ -118,6 +118,8 @@ def _run(request: StageRequest, home: Home, run_dir: Path, timeout_s: float) -> 
             "it was stopped",
             cure=f"raise stages.{request.stage}.timeout_s in the domain's config, or look into {run_dir}",
         ) from None
+    except OSError as error:
+        raise disk_error(error, run_dir) from error
     finally:
         os.close(reading)
         os.close(writing)

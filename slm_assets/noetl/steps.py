@@ -93,7 +93,9 @@ def shell(
     step: Step = {"step": name, "desc": desc, "tool": shell_tool("\n".join(lines) + "\n", timeout_s)}
     if results:
         step["vars"] = {key: f"{{{{ result.{key} }}}}" for key in results}
-        step["set"] = {"vars": {key: f"{{{{ ({name}.stdout | fromjson).{key} }}}}" for key in results}}
+        # A step that failed may have printed no JSON, and a server sets before it chooses an arc.
+        read = "{{{{ ({0}.stdout | fromjson).{1} if {0}.exit_code == 0 else '' }}}}"
+        step["set"] = {"vars": {key: read.format(name, key) for key in results}}
     if arcs:
         step["next"] = go(arc("failed", f"{DISTRIBUTED} and {name}.exit_code != 0"), *arcs)
     return step

@@ -57,6 +57,18 @@ def test_one_playbook_per_stage_under_its_catalog_path_and_the_four_beside_them(
     assert paths == {stage.playbook for stage in STAGES} | beside
 
 
+def test_each_asset_of_the_graph_has_its_playbook_with_its_inputs_ahead_of_it() -> None:
+    """Against the snapshot of the Dagster definitions: the mirror has no list of stages of its own."""
+    snapshot = Path(__file__).parents[1] / "dagster" / "definitions.json"
+    assets = json.loads(snapshot.read_text())["assets"]
+    by_path = {book["metadata"]["path"]: book for book in map(yaml.safe_load, BOOKS.values())}
+    order = [step["step"] for step in by_path[FOLDER + "pipeline"]["workflow"]]
+    place = {stage.asset: order.index(stage.name) for stage in STAGES}
+    for asset, node in assets.items():
+        assert by_path[node["playbook"]]["metadata"]["labels"]["slm/asset"] == asset
+        assert all(place[dep] < place[asset] for dep in node["deps"])
+
+
 @pytest.mark.parametrize("name", BOOKS)
 def test_a_playbook_is_valid_clean_and_labelled(name: str, schema: dict[str, object]) -> None:
     text = BOOKS[name]

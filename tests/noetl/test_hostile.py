@@ -72,7 +72,9 @@ def run(slm: FakeSlm, name: str, values: dict[str, str]) -> bool:
     return True
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(target=st.sampled_from(TARGETS), value=VALUES)
 def test_a_workload_value_is_refused_or_an_argument_as_it_is(
     slm: FakeSlm, tmp_path: Path, target: tuple[str, str], value: str
@@ -129,7 +131,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(domain=VALUES, version=VALUES)
 def test_no_name_that_is_none_becomes_a_request(domain: str, version: str) -> None:
     try:
@@ -139,7 +141,7 @@ def test_no_name_that_is_none_becomes_a_request(domain: str, version: str) -> No
     assert re.fullmatch(r"[a-z][a-z0-9_]*", request.domain) and re.fullmatch(r"v[0-9]+", request.version)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(params=st.dictionaries(VALUES, JSON, max_size=3), actor=VALUES, run_id=VALUES)
 def test_what_a_config_or_a_person_says_is_in_no_command(params: dict[str, Any], actor: str, run_id: str) -> None:
     """Parameters, actor and run id travel in files: the command line is the same whatever they hold."""

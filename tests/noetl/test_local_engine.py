@@ -16,7 +16,7 @@ import pytest
 from slm_assets.domain.compute import StageRun
 from slm_assets.engines import noetl_local
 from slm_assets.engines.choose import engine_of
-from slm_assets.engines.in_process import make_cell
+from slm_assets.engines.in_process import Outcome, make_cell
 from slm_assets.errors import ArtifactError, BadInputError, BusyError, SlmError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry
@@ -35,7 +35,7 @@ def cell(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Cell:
     return registry, open_version(domain, registry, actor="tester")
 
 
-def handed(cell: Cell, engine: noetl_local.Path | object = NOETL) -> object:
+def handed(cell: Cell) -> Outcome:
     registry, plan = cell
     return make_cell(registry, plan, "dataset", actor="tester", launch=NOETL.launch, engine="noetl")
 
@@ -60,6 +60,15 @@ def ended(*pids: int, within: float = 30) -> bool:
         finally:
             os.close(handle)
     return True
+
+
+def left_behind(cell: Cell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The run folder of a stage that was handed over and not executed."""
+    pretend(monkeypatch, tmp_path, "")
+    with pytest.raises(SlmError, match="no receipt"):
+        handed(cell)
+    (folder,) = (cell[0].home.runs / "tiny" / "v1").iterdir()
+    return folder
 
 
 # The real wheel ---------------------------------------------------------------------------------------
@@ -118,8 +127,8 @@ def test_a_timeout_stops_everything(cell: Cell, monkeypatch: pytest.MonkeyPatch,
     real = noetl_local._program
     monkeypatch.setattr(noetl_local, "_program", lambda name: str(program) if name == "slm" else real(name))
     registry, plan = cell
-    launch = engine_of("dataset", {"dataset": StageRun(timeout_s=5)}, "noetl").launch
-    with pytest.raises(SlmError, match="had not ended after 5 s"):
+    launch = engine_of("dataset", {"dataset": StageRun(timeout_s=8)}, "noetl").launch
+    with pytest.raises(SlmError, match="had not ended after 8 s"):
         make_cell(registry, plan, "dataset", actor="ada", launch=launch, engine="noetl")
     (pids,) = (registry.home.runs / "tiny" / "v1").glob("*/pids")
     assert ended(*map(int, pids.read_text().split()))
@@ -202,7 +211,7 @@ ENGINE = """
 import sys
 from slm_assets.engines import noetl_local
 from slm_assets.engines.choose import engine_of
-from slm_assets.engines.in_process import make_cell
+from slm_assets.engines.in_process import Outcome, make_cell
 from slm_assets.registry.home import Home
 from slm_assets.stages.plans import open_domain
 noetl_local.command = lambda _request: [sys.executable, sys.argv[1]]
@@ -235,10 +244,7 @@ def test_a_second_execution_in_the_same_folder_is_refused(
     from slm_assets.engines.handed_over import execute_handed_over
 
     registry, _plan = cell
-    pretend(monkeypatch, tmp_path, "")
-    with pytest.raises(SlmError):
-        handed(cell)
-    (folder,) = (registry.home.runs / "tiny" / "v1").iterdir()
+    folder = left_behind(cell, monkeypatch, tmp_path)
     with FileLock(folder / ".executing"), pytest.raises(BusyError):
         execute_handed_over(registry.home, "dataset", "tiny", "v1", folder)
     assert execute_handed_over(registry.home, "dataset", "tiny", "v1", folder).status == "succeeded"
@@ -252,10 +258,7 @@ def test_only_the_plans_own_request_is_executed(
     from slm_assets.engines.handed_over import execute_handed_over
 
     registry, _plan = cell
-    pretend(monkeypatch, tmp_path, "")
-    with pytest.raises(SlmError):
-        handed(cell)
-    (folder,) = (registry.home.runs / "tiny" / "v1").iterdir()
+    folder = left_behind(cell, monkeypatch, tmp_path)
     request = json.loads((folder / "request.json").read_text())
     request[change] = {"params": {"train_fraction": 0.1}, "version": "v2", "config": "0" * 64}[change]
     (folder / "request.json").write_text(json.dumps(request))
@@ -276,3 +279,39 @@ def test_a_home_with_any_name_can_be_used(
     outcome = make_cell(registry, open_version(domain, registry, actor="a"), "dataset", actor="a", launch=NOETL.launch)
     assert outcome.receipt.status == "succeeded"
     assert not list(tmp_path.rglob("PWNED"))
+
+
+READY = """
+import sys
+from slm_assets.engines import handed_over
+def stop(*_):
+    print(*sorted(name for name in sys.modules if "." not in name))
+    raise SystemExit(0)
+handed_over.execute = stop
+cell = ["--domain", "tiny", "--version", "v1", "--run-dir", sys.argv[1]]
+sys.argv = ["slm", "stage", "run", "dataset", "--driver", "engine", *cell]
+from slm_assets.cli import main
+main()
+"""
+
+
+def test_a_stage_process_is_ready_before_anything_heavy_is_loaded(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Seconds that every stage would wait under NoETL: what trains, draws or orchestrates comes when it is needed."""
+    folder = left_behind(cell, monkeypatch, tmp_path)
+    done = subprocess.run([sys.executable, "-c", READY, str(folder)], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "sqlalchemy" in loaded
+    assert not loaded & {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "daft",
+        "pyarrow",
+        "dagster",
+        "kubernetes",
+        "evidently",
+        "rich",
+    }
