@@ -17,6 +17,8 @@ TICK_S = 20.0
 """How long a tick delivers: well below the minute after which Dagster gives a tick up."""
 
 
+CALL_S = 4.0
+"""And how long it waits for an answer, tried four times: a server that hangs must not outlast the tick."""
 MOST_LAUNCHES = 10
 """How often the cell of one job is launched again: its run may be killed, but not for ever."""
 _OF_THE_RUN = {tags.OUTCOME, tags.PROCESS, tags.JOB}
@@ -38,7 +40,7 @@ def deliver_handoffs(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
     from slm_assets.noetl.handoffs import Report, deliver
     from slm_assets.noetl.server import server_from_env
 
-    server = server_from_env()
+    server = server_from_env(timeout_s=CALL_S)
     assert server is not None
     total = Report()
     until = server.clock.now() + TICK_S
@@ -72,7 +74,7 @@ def watch_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Skip
     from slm_assets.noetl.protocol import NoetlError
     from slm_assets.noetl.server import server_from_env
 
-    server = server_from_env()
+    server = server_from_env(timeout_s=CALL_S)
     assert server is not None
     try:
         with server:

@@ -221,6 +221,16 @@ def test_fifty_jobs_in_flight_hold_no_run_and_are_watched_by_one_question(
     assert len({request.run_key for request in found}) == 7
 
 
+def on_the_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The assets hand their stages over."""
+    how = partial(noetl_server.launch, server=server, playbook=book, timeout_s=60)
+
+    def make(*arguments: Any, **given: Any) -> Outcome:
+        return make_cell(*arguments, **given | {"launch": how, "engine": "noetl"})
+
+    monkeypatch.setattr(graph, "make_cell", make)
+
+
 def tick(instance: dg.DagsterInstance, definitions: dg.Definitions) -> list[dg.RunRequest]:
     context = dg.build_sensor_context(instance=instance, repository_def=definitions.get_repository_def())
     return list(watch_jobs(context).run_requests or [])
@@ -230,8 +240,7 @@ def test_dagster_submits_ends_and_goes_on_from_the_receipt(
     fake, registry, server, stages, home, definitions, monkeypatch
 ):
     """The whole chain, a stage per run: each run ends with the submission, the sensor asks for the next."""
-    how = partial(noetl_server.launch, server=server, playbook=book, timeout_s=60)
-    monkeypatch.setattr(graph, "make_cell", partial(make_cell, launch=how, engine="noetl"))
+    on_the_server(server, monkeypatch)
     plan = opened(home, "one")
     job: Any = definitions.resolve_job_def("retrain")
     outcomes = []
@@ -269,8 +278,7 @@ def tick_says(instance: dg.DagsterInstance) -> str:
 def test_one_asset_asked_for_is_one_asset_launched_again(
     fake, registry, server, stages, home, definitions, monkeypatch
 ):
-    how = partial(noetl_server.launch, server=server, playbook=book, timeout_s=60)
-    monkeypatch.setattr(graph, "make_cell", partial(make_cell, launch=how, engine="noetl"))
+    on_the_server(server, monkeypatch)
     plan = opened(home, "one")
     with dg.DagsterInstance.ephemeral() as instance:
         ensure_version_partition(instance, plan.version)

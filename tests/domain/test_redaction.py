@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slm_assets.domain import redaction
@@ -96,6 +96,7 @@ def test_it_fails_closed_and_says_nothing_of_the_text(monkeypatch):
     assert "secret" not in str(caught.value)
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
@@ -108,6 +109,7 @@ def test_any_value_comes_back_in_its_shape_and_twice_is_once(value):
     assert type(once) is type(value) or isinstance(value, int)
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(CASES),
     st.text(st.characters(exclude_categories=("L", "N", "P", "S", "Cs")), max_size=5),

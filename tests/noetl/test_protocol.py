@@ -6,7 +6,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slm_assets.errors import BadInputError
@@ -31,6 +31,7 @@ SHAPED = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, (1 << 63) - 1))
 def test_ids_survive_as_numbers_and_as_text(number):
     for form in (str(number), json.dumps(str(number))):
@@ -43,6 +44,7 @@ def test_what_is_no_id_is_refused(value):
         protocol.identifier(value)
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_bytes_are_json_or_a_clear_error(data):
     try:
@@ -59,6 +61,7 @@ def test_answers_that_break_parsers_are_errors(data):
         protocol.parse(data)
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(SHAPED)
 def test_no_answer_breaks_the_reading_and_none_is_a_success_by_accident(value):
     try:
@@ -74,6 +77,7 @@ def test_no_answer_breaks_the_reading_and_none_is_a_success_by_accident(value):
         assert protocol.overall(value) in ("running", "completed", "failed", "cancelled", "unknown")
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.integers(100, 599), st.binary(max_size=400) | st.sampled_from([h.encode("utf-8", "replace") for h in HOSTILE])
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -248,6 +248,7 @@ def test_one_reader_at_a_time_and_only_where_it_is_asked_for(asks, workplace, fa
         opened(asks)
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(SHAPED, st.sampled_from(["end", "extract_turn", None]))
 def test_no_shape_of_an_execution_breaks_the_reading(value, node):
     try:
