@@ -1,5 +1,5 @@
 """What surrounds a piece of a laid-out text, as blocks of features: a template and a string ("left of it stands
-`invoice no.`"). Pieces share blocks, so that each is worked out once."""
+`total due`"). Pieces share blocks, so that each is worked out once."""
 
 from __future__ import annotations
 
@@ -164,8 +164,8 @@ def _letters(text: str) -> str:
 
 
 def names(template: int, text: str) -> list[str]:
-    """The features of a block."""
-    return [f"{TEMPLATES[template]} {name}" for name in _NAMES[template](text)]
+    """The features of a block, by names that hold within its template."""
+    return _NAMES[template](text)
 
 
 def _side(text: str, *, nearest_last: bool) -> list[str]:

@@ -127,7 +127,7 @@ class Reading:
                 known = value is not ABSENT or fuzzy(spec, self._docs[d], i, j) is not ABSENT
                 name = f"tag:{spec.name}{'' if known else '?'}"
                 counts[name] = counts.get(name, 0) + 1
-        return [*counts, *(f"{name}#{min(n, 4)}" for name, n in counts.items())]
+        return [*counts, *(f"{name}#{min(n, 4)}" for name, n in counts.items()), *self._ranked.mentions()]
 
     def possible(self, label: int) -> float:
         """The highest probability of a token to begin a value of the label."""
