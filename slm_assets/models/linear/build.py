@@ -190,7 +190,9 @@ class Build:
 
     def _unknown(self, labels: Sequence[Label], arrays: Sequence[str]) -> list[set[int]]:
         """Per label, the rows that have a value: those of which no place is known teach nothing."""
-        rows = {name: set(self.corpus.places[name].rows) for name in {*(label.name for label in labels), *arrays} if name}
+        rows = {
+            name: set(self.corpus.places[name].rows) for name in {*(label.name for label in labels), *arrays} if name
+        }
         laid: dict[str, set[int]] = {}
         for name, hole in self.holes.items():
             if hole.listed is not None:

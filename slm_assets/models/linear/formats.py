@@ -48,16 +48,16 @@ def written_date(piece: str, months: Mapping[str, int], *, month_first: bool) ->
     parts = _PART.findall(piece.lower())
     if not 3 <= len(parts) <= _MOST_PARTS:
         return ABSENT
-    month = {p: n for p in parts if not p.isdigit() and (n := months.get(p) or MONTHS.get(p))}
-    kept = [p for p in parts if p.isdigit() or p in month]
-    if any(len(p) > _SMALL_WORD for p in parts if not p.isdigit() and p not in month) or len(kept) != 3:
+    called = {p: n for p in parts if not p.isdigit() and (n := months.get(p) or MONTHS.get(p))}
+    kept = [p for p in parts if p.isdigit() or p in called]
+    if any(len(p) > _SMALL_WORD for p in parts if not p.isdigit() and p not in called) or len(kept) != 3:
         return ABSENT
     if kept[0] != parts[0] or kept[2] != parts[-1]:
         return ABSENT
-    named = [i for i, p in enumerate(kept) if p in month]
+    named = [i for i, p in enumerate(kept) if p in called]
     if len(named) > 1 or any(len(p) > 4 or len(p) == 3 for p in kept if p.isdigit()):
         return ABSENT
-    numbers = [month.get(p) or int(p) for p in kept]
+    numbers = [called.get(p) or int(p) for p in kept]
     if len(kept[0]) == 4 and kept[0].isdigit():
         year, month, day = numbers
     elif named:

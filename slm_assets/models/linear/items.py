@@ -137,9 +137,7 @@ def learn_items(
     places = {(o.row, int(o.path[-2]), key): o.places for key in labels for o in wanted[key]}
     if not labels:
         return None
-    chosen, by_line = _layouts(
-        docs, filled, labels, places, laid_out=any(label.scanner for label in labels.values())
-    )
+    chosen, by_line = _layouts(docs, filled, labels, places, laid_out=any(label.scanner for label in labels.values()))
     if len(chosen) < max(_LEAST, LAID_OUT * len(filled)):
         return None
     found: dict[str, list[Occurrence]] = {key: [] for key in labels}
@@ -229,9 +227,7 @@ def _layouts(
     return (lines, True) if len(lines) >= 0.9 * len(order) else (order, False)  # a line is the better evidence
 
 
-def _by_line(
-    docs: Sequence[Document], wanted: Sequence[Mapping[str, list[Place]]], *, laid_out: bool
-) -> Layout | None:
+def _by_line(docs: Sequence[Document], wanted: Sequence[Mapping[str, list[Place]]], *, laid_out: bool) -> Layout | None:
     layout: Layout = {}
     after = (-1, -1)
     for k, fields in enumerate(wanted):

@@ -49,9 +49,7 @@ def align_laid(
 Hits = list[tuple[Place, frozenset[str]]]
 
 
-def _hits(
-    docs: Sequence[Document], value: Json, kind: str, casts: Sequence[str], months: Mapping[str, int]
-) -> Hits:
+def _hits(docs: Sequence[Document], value: Json, kind: str, casts: Sequence[str], months: Mapping[str, int]) -> Hits:
     by: dict[Place, set[str]] = {}
     for d, document in enumerate(docs):
         pieces = document.pieces(kind)

@@ -364,7 +364,10 @@ class LinearModel:
         value: list[Json] = []
         inside: list[tuple[Path, Found]] = []
         for item, parts in items.read(
-            [(line, name, found.value, found.probability if not found.told else 1.0) for _, _, line, name, found in pieces]
+            [
+                (line, name, found.value, found.probability if not found.told else 1.0)
+                for _, _, line, name, found in pieces
+            ]
         ):
             inside += [((len(value), name), pieces[k][4]) for name, k in sorted(parts.items())]
             value.append(item)

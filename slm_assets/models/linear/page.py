@@ -23,7 +23,7 @@ class Cell(NamedTuple):
     end: int
     line: int
     column: int
-    index: int
+    at: int
 
 
 class Page:
@@ -63,7 +63,7 @@ class Page:
 
     def beside(self, cell: Cell, step: int) -> Cell | None:
         """The cell before (−1) or after (1) it on its line."""
-        at = cell.index + step
+        at = cell.at + step
         if 0 <= at < self.size and self.cells[at].line == cell.line:
             return self.cells[at]
         return None
@@ -92,12 +92,12 @@ class Page:
         found: Cell | None = cell
         for _ in range(_CLIMB):
             assert found is not None
-            if found.index in self._headings:
-                found = self._headings[found.index]
+            if found.at in self._headings:
+                found = self._headings[found.at]
                 break
-            passed.append(found.index)
+            passed.append(found.at)
             found = self.above(found)
-            if found is None or not self.is_figure[found.index]:
+            if found is None or not self.is_figure[found.at]:
                 break
         else:
             found = None

@@ -140,7 +140,9 @@ def _frequent(
 
     def ones(columns: Sequence[int], bounds: Sequence[int], width: int) -> Any:
         shape = (len(bounds) - 1, width)
-        return sparse.csr_matrix((np.ones(len(columns), np.float32), np.asarray(columns), np.asarray(bounds)), shape=shape)
+        return sparse.csr_matrix(
+            (np.ones(len(columns), np.float32), np.asarray(columns), np.asarray(bounds)), shape=shape
+        )
 
     x = ones(index, starts, len(blocks)) @ ones(columns, inner, len(ids))
     least = _RARE if x.shape[0] >= 2_000 else 1
@@ -178,7 +180,7 @@ class _Problem:
         self.silence[self.last] = True
 
     def _sum(self, values: Floats) -> Floats:
-        return np.bincount(self.row, values, minlength=self.count)
+        return np.bincount(self.row, values, minlength=self.count).astype(np.float64)
 
     def single(self, s: Floats, good: Flags, known: Flags, held: Flags, silent: bool) -> tuple[float, Floats]:
         """Minus the log-probability that a right piece, or else silence, is chosen; where there may be silence,

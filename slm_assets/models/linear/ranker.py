@@ -106,7 +106,9 @@ class Blocks:
         with self._lock:
             filled, count = self._filled, len(self._known)
             if count > len(self._room):
-                self._room = np.concatenate([self._room[:filled], np.zeros((2 * count - filled, *self._room.shape[1:]), np.float32)])
+                self._room = np.concatenate(
+                    [self._room[:filled], np.zeros((2 * count - filled, *self._room.shape[1:]), np.float32)]
+                )
             if count > filled:
                 fresh = self._known[filled:count]
                 starts = [0, *accumulate(map(len, fresh[:-1]))]
@@ -119,7 +121,7 @@ class Blocks:
 def described(
     docs: Sequence[Document], kind: str, barren: frozenset[str], block: Lookup
 ) -> tuple[list[tuple[int, Piece]], list[list[list[int]]], list[int]]:
-    """The pieces of all texts (text, piece) whose forms are not barren; per text the blocks of each; those of silence."""
+    """The pieces (text, piece) whose forms are not barren; per text the blocks of each; those of silence."""
     pieces: list[tuple[int, Piece]] = []
     rows: list[list[list[int]]] = []
     silence: dict[int, None] = {}
@@ -132,7 +134,7 @@ def described(
         pieces += [(d, piece) for piece, _ in kept]
         rows.append(own)
         silence.update(dict.fromkeys(quiet))
-    return pieces, rows, list(silence) or [block(SILENCE, "")]
+    return pieces, rows, list(silence) or [block[SILENCE][""]]
 
 
 class Ranked:
@@ -188,7 +190,7 @@ class Ranked:
             pieces, chances = self._chances(c)
             column = chances[:, k].tolist()
             silence = column.pop()
-            tops = []
+            tops: list[tuple[tuple[int, Piece], float, dict[str, Any]]] = []
             for at in sorted(range(len(column)), key=lambda at: -column[at])[:_READ]:
                 if tops and column[at] < _FAINT:
                     break

@@ -37,7 +37,8 @@ def token_ids(document: Document, lexicon: Lexicon, known: Sequence[Sequence[str
 
 
 class Tagger:
-    """`labels` of all CRFs and of the `choices` among pieces; `split`: the place of the output whose value chooses the CRF (None: there is one),
+    """`labels` of all CRFs and of the `choices` among pieces; `split`: the place of the output whose value chooses the
+    CRF (None: there is one),
     `groups`: canonical text of the value → index into `crfs`."""
 
     def __init__(
