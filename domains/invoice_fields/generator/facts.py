@@ -130,7 +130,7 @@ def a_supplier(rng: random.Random, taken: set[str]) -> Supplier:
     while name in taken:
         name = a_name(rng, language, rng.choice(country["legal"]))
     taken.add(name)
-    currency = rng.choice(country["abroad"]) if rng.random() < 0.12 and family != "receipt" else country["currency"]
+    currency = rng.choice(country["abroad"]) if rng.random() < 0.2 and family != "receipt" else country["currency"]
     sign = rng.choice(WORLD["symbols"][currency])
     hand = a_hand(rng, locale, sign)
     words = some_words(rng, locale)
@@ -201,7 +201,7 @@ def some_traits(rng: random.Random, language: str, family: str) -> dict[str, Any
         "balances": often(0.08),
         "gross_due": often(0.3),
         "cash": often(0.12),
-        "exchange": often(0.7),
+        "exchange": often(0.35),
         "rate_first": often(0.5),
         "rate_turned": often(0.5),
         "footer": often(0.6),

@@ -162,6 +162,9 @@ class Build:
         if not running:
             self._tagger = Tagger(labels, Gazetteer({}), [Crf(Lexicon({}), np.zeros((0, 0), np.float32), [])], None, {})
             self._tagger.choices = choices
+            if any(not silent for choice in choices for silent in choice.silent):
+                structure.mentions = 0
+                self._tags = [self._tagger.read(own, 0).mentions() for own in docs]
             return self._tagger
         found = [own if not label.scanner else [] for label, own in zip(labels, found, strict=True)]
         split = self._split(labels, found)
@@ -176,6 +179,7 @@ class Build:
         for half in (0, 1):
             outside = np.flatnonzero(fold == half).tolist()
             tagger = examples.train(set(outside), iterations=ROUGH) if 0 < len(outside) < len(docs) else self._tagger
+            tagger.choices = choices
             known: dict[tuple[Any, ...], list[str]] = {}
             for row in outside:
                 key = (split.of_row[row], *((document.place, document.text) for document in docs[row]))

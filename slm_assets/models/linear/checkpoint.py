@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -81,11 +83,18 @@ def _tagger_document(tagger: Tagger) -> Json:
         "phrases": tagger.gazetteer.to_json(),
         "split": None if tagger.split is None else list(tagger.split),
         "groups": tagger.groups,
-        "choices": [[c.kind, c.labels, c.names, c.silent, c.listed, sorted(c.barren)] for c in tagger.choices],
+        "choices": [
+            [c.kind, c.labels, _by_template(c.names), c.silent, c.listed, sorted(c.barren)] for c in tagger.choices
+        ],
         "crfs": [
             {"layers": [layer.labels for layer in crf.layers], "names": crf.lexicon.names()} for crf in tagger.crfs
         ],
     }
+
+
+def _by_template(names: Sequence[tuple[int, str]]) -> Json:
+    """[template, [name, …]] of neighbours that share a template."""
+    return [[template, [name for _, name in own]] for template, own in groupby(names, key=lambda each: each[0])]
 
 
 def load(folder: FilePath, schema: dict[str, Any]) -> LinearModel:
@@ -146,7 +155,8 @@ def _tagger(document: dict[str, Any], arrays: dict[str, Any]) -> Tagger:
     labels = [Label.from_json(item) for item in document["labels"]]
     split = None if document["split"] is None else tuple(document["split"])
     choices = []
-    for k, (kind, own, names, silent, listed, barren) in enumerate(document["choices"]):
+    for k, (kind, own, known, silent, listed, barren) in enumerate(document["choices"]):
+        names = [(template, name) for template, listing in known for name in listing]
         rows = arrays[f"choice{k}.weights"].astype(np.float32)
         if rows.shape != (len(names), len(own)) or not len(own) == len(silent) == len(listed):
             raise ValueError(f"weights {rows.shape} of choice {k} do not fit {len(names)} features, {len(own)} labels")

@@ -1,5 +1,5 @@
 """What surrounds a piece of a laid-out text, as blocks of features: a template and a string ("left of it stands
-`invoice no.`"). Pieces share blocks, so that each is worked out once."""
+`total due`"). Pieces share blocks, so that each is worked out once."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def describe(
     out: list[list[int]] = []
     for (start, end), written, rank in zip(pieces, forms, _ranks(page, pieces, kind), strict=True):
         cell = page.cell_at(start)
-        known = around.get(cell.index)
+        known = around.get(cell.at)
         if known is None:
-            known = around[cell.index] = _around(page, cell, kind, block)
+            known = around[cell.at] = _around(page, cell, kind, block)
         left, head, place, shared = known
         inside = norm[max(cell.start, start - _LONGEST) : start]
         unit = _UNIT.match(inside) if numbers else None
@@ -116,7 +116,7 @@ def _around(page: Page, cell: Cell, kind: str, block: Lookup) -> tuple[str, str,
     over = norm[above.start : above.end][-_LONGEST:] if above else _NONE
     left = norm[before.start : before.end][-_LONGEST:] if before else over
     place = (
-        f"{min(cell.line, _TOPS)}:{min(len(page.lines) - 1 - cell.line, _TOPS)}:{min(cell.index - first.index, 3)}"
+        f"{min(cell.line, _TOPS)}:{min(len(page.lines) - 1 - cell.line, _TOPS)}:{min(cell.at - first.at, 3)}"
         f":{min(len(own), 4)}{'g' if page.after_gap[cell.line] else '.'}"
     )
     head = _NONE
@@ -130,7 +130,7 @@ def _around(page: Page, cell: Cell, kind: str, block: Lookup) -> tuple[str, str,
             head = norm[heading.start : heading.end][:_LONGEST]
         shared.append(block[HEAD][head])
     if kind == "number":
-        shared.append(block[FIRST][norm[first.start : first.end][:_LONGEST] if first.index < cell.index - 1 else _NONE])
+        shared.append(block[FIRST][norm[first.start : first.end][:_LONGEST] if first.at < cell.at - 1 else _NONE])
     return left, head, place, shared
 
 
@@ -164,8 +164,8 @@ def _letters(text: str) -> str:
 
 
 def names(template: int, text: str) -> list[str]:
-    """The features of a block."""
-    return [f"{TEMPLATES[template]} {name}" for name in _NAMES[template](text)]
+    """The features of a block, by names that hold within its template."""
+    return _NAMES[template](text)
 
 
 def _side(text: str, *, nearest_last: bool) -> list[str]:

@@ -16,6 +16,7 @@ from slm_assets.canonical import Json
 from slm_assets.models.linear.holes import PRECISE, Hole
 from slm_assets.models.linear.paths import Path
 from slm_assets.models.linear.sources import Interner, Source
+from slm_assets.models.linear.spans import Label
 
 _MAX_CONSTANTS: Final = 50
 _EITHER: Final = -2
@@ -52,6 +53,8 @@ def learn_fill(
     hole: Hole, rows: Sequence[int], path: Path, codes: NDArray[np.int32], interner: Interner
 ) -> tuple[Fill, set[int]]:
     """The fill of the hole at `path` in these rows, and the rows whose value is read from a text."""
+    if hole.label is not None and hole.label.scanner:
+        return _pieces_fill(hole, hole.label, rows, path)
     index = np.asarray(rows)
     candidates = [(source, column[index]) for source, column in hole.shortlist]
     if hole.label is not None:
@@ -72,6 +75,22 @@ def learn_fill(
         texts = {rows[i] for i in range(len(rows)) if right[i] and candidates[owner[i]][0].kind == "text"}
         return Fill(sources, trust=round(float(right.mean()), 4)), texts
     return _ranked_fill(candidates, codes, rows, interner)
+
+
+def _pieces_fill(hole: Hole, label: Label, rows: Sequence[int], path: Path) -> tuple[Fill, set[int]]:
+    """A hole that pieces of texts fill: by the one convention that is right, or by a classifier among them that
+    learns from the rows that only one reads right."""
+    right = [hole.aligned.get((row, path)) for row in rows]
+    names = label.conventions
+    texts = {row for row, by in zip(rows, right, strict=True) if by is not None}
+    trust = round(len(texts) / len(rows), 4)
+    truth = [names.index(next(iter(by))) if by and len(by) == 1 and "" not in by else -1 for by in right]
+    if len(set(truth) - {-1}) < 2:
+        best = Counter(k for k in truth if k >= 0).most_common(1)
+        return Fill([Source("text", cast=names[best[0][0]] if best else "")], trust=trust), texts
+    used = [i for i, k in enumerate(truth) if k >= 0]
+    sources = [Source("text", cast=name) for name in names]
+    return Fill(sources, trust=trust, rows=[rows[i] for i in used], truth=[truth[i] for i in used]), texts
 
 
 def _decision_list(

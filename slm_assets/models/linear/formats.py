@@ -44,19 +44,20 @@ def convention(cast: str) -> str:
 
 def written_date(piece: str, months: Mapping[str, int], *, month_first: bool) -> Any:
     """The ISO date of a day, a month and a year, or ABSENT. A year in front settles the order; small words
-    inside ("2nd of May", "1er mai") are passed over."""
+    inside ("2nd of May", "1er mai") are passed over. `months`: names beside English ones."""
     parts = _PART.findall(piece.lower())
     if not 3 <= len(parts) <= _MOST_PARTS:
         return ABSENT
-    kept = [p for p in parts if p.isdigit() or p in months]
-    if any(len(p) > _SMALL_WORD for p in parts if not p.isdigit() and p not in months) or len(kept) != 3:
+    called = {p: n for p in parts if not p.isdigit() and (n := months.get(p) or MONTHS.get(p))}
+    kept = [p for p in parts if p.isdigit() or p in called]
+    if any(len(p) > _SMALL_WORD for p in parts if not p.isdigit() and p not in called) or len(kept) != 3:
         return ABSENT
     if kept[0] != parts[0] or kept[2] != parts[-1]:
         return ABSENT
-    named = [i for i, p in enumerate(kept) if p in months]
+    named = [i for i, p in enumerate(kept) if p in called]
     if len(named) > 1 or any(len(p) > 4 or len(p) == 3 for p in kept if p.isdigit()):
         return ABSENT
-    numbers = [months.get(p) or int(p) for p in kept]
+    numbers = [called.get(p) or int(p) for p in kept]
     if len(kept[0]) == 4 and kept[0].isdigit():
         year, month, day = numbers
     elif named:

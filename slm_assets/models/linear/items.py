@@ -5,12 +5,14 @@ Either each item has a line of the text, or a new item starts where one of its f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slm_assets.canonical import Json
 from slm_assets.models.linear.align import Occurrence, Place, align
+from slm_assets.models.linear.context import forms
 from slm_assets.models.linear.laid import align_laid
 from slm_assets.models.linear.paths import Path
 from slm_assets.models.linear.spans import Document, Label
@@ -18,6 +20,7 @@ from slm_assets.models.linear.spans import Document, Label
 LAID_OUT: Final = 0.8
 _LENGTHS: Final = 3
 _LEAST: Final = 10
+_LIKELY: Final = 0.5
 
 Row = list[dict[str, Json]]
 
@@ -45,16 +48,20 @@ class Items:
         name, fields, constants, nulls, always, by_line = value
         return cls(name, fields, constants, tuple(nulls), tuple(always), by_line)
 
-    def read(self, pieces: Sequence[tuple[int, str, Any]]) -> list[tuple[dict[str, Any], dict[str, int]]]:
-        """The items of some pieces in the order of the text, each (line, field, value): the item, and which
-        piece each field is."""
+    def read(self, pieces: Sequence[tuple[int, str, Any, float]]) -> list[tuple[dict[str, Any], dict[str, int]]]:
+        """The items of some pieces in the order of the text, each (line, field, value, chance): the item, and which
+        piece each field is. What is likelier than not makes items; what one of them lacks is the likeliest of the
+        other pieces between its neighbours."""
         groups: list[dict[str, int]] = []
         line = -1
-        for k, (at, name, _) in enumerate(pieces):
+        for k, (at, name, _, chance) in enumerate(pieces):
+            if chance <= _LIKELY:
+                continue
             if not groups or name in groups[-1] or (self.by_line and at != line):
                 groups.append({})
             groups[-1][name] = k
             line = at
+        self._complete(groups, pieces)
         out = []
         for group in groups:
             if all(name in group for name in self.always):
@@ -62,6 +69,21 @@ class Items:
                 item |= {name: None for name in self.nulls if name not in group}
                 out.append(({**item, **self.constants}, group))
         return out
+
+    def _complete(self, groups: Sequence[dict[str, int]], pieces: Sequence[tuple[int, str, Any, float]]) -> None:
+        ends = [-1, *(max(group.values()) for group in groups)]
+        starts = [*(min(group.values()) for group in groups), len(pieces)]
+        for n, group in enumerate(groups):
+            for name in self.always:
+                if name not in group:
+                    near = [
+                        k
+                        for k in range(ends[n] + 1, starts[n + 1])
+                        if pieces[k][1] == name and k not in group.values() and pieces[k][3] <= _LIKELY
+                        and (not self.by_line or pieces[k][0] == pieces[starts[n]][0])
+                    ]  # fmt: skip
+                    if near:
+                        group[name] = max(near, key=lambda k: (pieces[k][3], -k))
 
 
 @dataclass
@@ -110,6 +132,8 @@ def learn_items(
             label = align(docs, occurrences, f"{name}/*/{key}", lookup=False, form=forms.get(key), months=months)
             if label.casts:
                 labels[key] = label
+    if any(label.scanner for label in labels.values()):
+        _likely_places(docs, labels, wanted)
     places = {(o.row, int(o.path[-2]), key): o.places for key in labels for o in wanted[key]}
     if not labels:
         return None
@@ -147,6 +171,31 @@ def _pieces(
             return {}
         labels[key] = label
     return labels
+
+
+def _likely_places(
+    docs: Sequence[Sequence[Document]], labels: Mapping[str, Label], wanted: Mapping[str, Sequence[Occurrence]]
+) -> None:
+    """Keep of several places of a value those that are written as the field's values are where there is no choice:
+    a rate of 0 is not the tax of 0.00 beside it."""
+
+    def written(occurrence: Occurrence, key: str) -> list[str]:
+        pages = docs[occurrence.row]
+        return [forms(pages[d].page, [(i, j)], labels[key].scanner)[0] for d, i, j in occurrence.places]
+
+    votes: dict[str, Counter[str]] = {key: Counter() for key in labels}
+    for key in labels:
+        for occurrence in wanted[key]:
+            if len(occurrence.places) == 1:
+                votes[key].update(written(occurrence, key))
+    for key in labels:
+        for occurrence in wanted[key]:
+            if len(occurrence.places) > 1:
+                own = written(occurrence, key)
+                shares = [(votes[key][w] + 0.5) / (sum(votes[k][w] for k in labels) + 1) for w in own]
+                least = 0.5 * max(shares)
+                kept = [place for place, share in zip(occurrence.places, shares, strict=True) if share >= least]
+                occurrence.places = kept
 
 
 Layout = dict[tuple[int, str], Place]

@@ -29,6 +29,7 @@ _TRIES: Final = 24
 _DOUBTS: Final = 30
 _ALTERNATIVES: Final = 4
 _LAST_RESORT: Final = 0.02
+_DIM: Final = 0.01
 
 Weights = NDArray[np.float32]
 
@@ -333,6 +334,8 @@ class LinearModel:
         out: list[_Filled] = []
         for place, k in enumerate(order):
             source = fill.sources[k]
+            if out and weight[k] < _DIM:
+                break
             chance = weight[k] if fill.start >= 0 else (1.0 if not out else 0.05)
             if source.kind == "text":
                 last = place + 1 == len(order) or fill.start >= 0
@@ -360,7 +363,12 @@ class LinearModel:
         )
         value: list[Json] = []
         inside: list[tuple[Path, Found]] = []
-        for item, parts in items.read([(line, name, found.value) for _, _, line, name, found in pieces]):
+        for item, parts in items.read(
+            [
+                (line, name, found.value, found.probability if not found.told else 1.0)
+                for _, _, line, name, found in pieces
+            ]
+        ):
             inside += [((len(value), name), pieces[k][4]) for name, k in sorted(parts.items())]
             value.append(item)
         for _, found in inside:

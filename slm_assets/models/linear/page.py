@@ -9,8 +9,7 @@ from typing import Final, NamedTuple
 
 from slm_assets.models.linear.text import MAX_CHARS
 
-_CELL: Final = re.compile(r"[^ \t\n\r\f\v]+(?: [^ \t\n\r\f\v]+)*")
-_BREAK: Final = re.compile(r"[\n\f\v]")
+_CELL: Final = re.compile(r"[^ \t\n\r\f\v]+(?: [^ \t\n\r\f\v]+)*|[\n\f\v]")
 _DIGIT: Final = re.compile(r"\d")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _FEW_LETTERS: Final = 4
@@ -24,7 +23,7 @@ class Cell(NamedTuple):
     end: int
     line: int
     column: int
-    index: int
+    at: int
 
 
 class Page:
@@ -38,18 +37,20 @@ class Page:
             low = "".join(char if len(char.lower()) != 1 else char.lower() for char in self.text)
         self.zeros = f"\n{_DIGIT.sub('0', self.text)}\n"
         self.norm = _DIGIT.sub("0", low)
-        breaks = [0, *(found.end() for found in _BREAK.finditer(self.text))]
         self.cells: list[Cell] = []
         self.lines: list[list[Cell]] = []
         self.after_gap: list[bool] = []
-        line = -1
-        for index, found in enumerate(_CELL.finditer(self.text)):
-            at = bisect_right(breaks, found.start()) - 1
-            if at != line:
+        begins, breaks = 0, 1
+        for found in _CELL.finditer(self.text):
+            start, end = found.span()
+            if self.text[start] in "\n\f\v":
+                begins, breaks = end, breaks + 1
+                continue
+            if breaks:
                 self.lines.append([])
-                self.after_gap.append(at != line + 1)
-                line = at
-            cell = Cell(found.start(), found.end(), len(self.lines) - 1, found.start() - breaks[at], index)
+                self.after_gap.append(breaks > 1)
+                breaks = 0
+            cell = Cell(start, end, len(self.lines) - 1, start - begins, len(self.cells))
             self.lines[-1].append(cell)
             self.cells.append(cell)
         self.size = len(self.cells)
@@ -62,7 +63,7 @@ class Page:
 
     def beside(self, cell: Cell, step: int) -> Cell | None:
         """The cell before (−1) or after (1) it on its line."""
-        at = cell.index + step
+        at = cell.at + step
         if 0 <= at < self.size and self.cells[at].line == cell.line:
             return self.cells[at]
         return None
@@ -91,12 +92,12 @@ class Page:
         found: Cell | None = cell
         for _ in range(_CLIMB):
             assert found is not None
-            if found.index in self._headings:
-                found = self._headings[found.index]
+            if found.at in self._headings:
+                found = self._headings[found.at]
                 break
-            passed.append(found.index)
+            passed.append(found.at)
             found = self.above(found)
-            if found is None or not self.is_figure[found.index]:
+            if found is None or not self.is_figure[found.at]:
                 break
         else:
             found = None

@@ -98,7 +98,8 @@ def _fit(docs: Sequence[Sequence[Document]], kind: str, tasks: Sequence[Task]) -
         may = bool((known & ~held).any())
         silent.append(may)
         fit = problem.listed if task.listed else problem.single
-        weights[:, k] = _descend(x, lambda s, g=good, u=known, h=held, m=may, f=fit: f(s, g, u, h, m))
+        loss = partial(fit, good=good, known=known, held=held, silent=may)
+        weights[:, k] = _descend(x, loss)
     weights[np.abs(weights) < _SMALL] = 0.0
     kept = np.flatnonzero(weights.any(axis=1)).tolist()
     rounded = weights[kept].astype(np.float16).astype(np.float32)
@@ -124,15 +125,17 @@ def _barren(docs: Sequence[Sequence[Document]], kind: str, tasks: Sequence[Task]
     return frozenset(written for written, n in times.items() if n >= _OFTEN and written not in used)
 
 
-def _frequent(index: Sequence[int], starts: Sequence[int], blocks: Sequence[tuple[int, str]]) -> tuple[Any, list[str]]:
+def _frequent(
+    index: Sequence[int], starts: Sequence[int], blocks: Sequence[tuple[int, str]]
+) -> tuple[Any, list[tuple[int, str]]]:
     """The matrix [pieces, features] of the features that enough pieces have, and their names."""
     from scipy import sparse
 
-    ids: dict[str, int] = {}
+    ids: dict[tuple[int, str], int] = {}
     inner = [0]
     columns: list[int] = []
     for template, text in blocks:
-        columns += [ids.setdefault(name, len(ids)) for name in names(template, text)]
+        columns += [ids.setdefault((template, name), len(ids)) for name in names(template, text)]
         inner.append(len(columns))
 
     def ones(columns: Sequence[int], bounds: Sequence[int], width: int) -> Any:
@@ -145,9 +148,10 @@ def _frequent(index: Sequence[int], starts: Sequence[int], blocks: Sequence[tupl
     least = _RARE if x.shape[0] >= 2_000 else 1
     kept = np.flatnonzero(np.bincount(x.indices, minlength=len(ids)) >= least)
     known = list(ids)
-    out = x[:, kept]
+    order = sorted(kept.tolist(), key=known.__getitem__)
+    out = x[:, order]
     out.sort_indices()
-    return out, [known[i] for i in kept.tolist()]
+    return out, [known[i] for i in order]
 
 
 def _descend(x: Any, loss: Any) -> Floats:
@@ -176,7 +180,7 @@ class _Problem:
         self.silence[self.last] = True
 
     def _sum(self, values: Floats) -> Floats:
-        return np.bincount(self.row, values, minlength=self.count)
+        return np.bincount(self.row, values, minlength=self.count).astype(np.float64)
 
     def single(self, s: Floats, good: Flags, known: Flags, held: Flags, silent: bool) -> tuple[float, Floats]:
         """Minus the log-probability that a right piece, or else silence, is chosen; where there may be silence,
@@ -203,7 +207,6 @@ class _Problem:
     def listed(self, s: Floats, good: Flags, known: Flags, held: Flags, silent: bool) -> tuple[float, Floats]:
         """Logistic loss of each piece by itself."""
         use = known[self.row] & ~self.silence
-        signed = np.where(good, s, -s)
-        total = float(np.logaddexp(0.0, -signed)[use].sum())
+        total = float(np.logaddexp(0.0, np.where(good, -s, s))[use].sum())
         chance = 1 / (1 + np.exp(-np.clip(s, -50, 50)))
         return total, (chance - good) * use

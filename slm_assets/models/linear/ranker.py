@@ -6,9 +6,11 @@ stands at several places). Fields of listed items: each piece by itself. Predict
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, chain
 from threading import Lock
 from typing import Any, Final
 
@@ -16,48 +18,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.models.linear.context import SILENCE, TEMPLATES, Lookup, describe, forms, names
+from slm_assets.models.linear.formats import convention
 from slm_assets.models.linear.paths import ABSENT
 from slm_assets.models.linear.scan import Piece
-from slm_assets.models.linear.spans import Document, Found, Label, cast_text
+from slm_assets.models.linear.spans import Document, Found, Label, casts_of
 from slm_assets.models.linear.text import MAX_CHARS
 
 Floats = NDArray[np.float32]
 
+_LETTERS: Final = re.compile(r"[^\W\d_]+")
+_END: Final = "|"
+_TELLING: Final = ("number", "date")
 _READ: Final = 12
 _FAINT: Final = 0.01
+_UNLIKELY: Final = 0.03
 _BLOCKS: Final = 50_000
 
 
 @dataclass
 class Choice:
-    """Labels that one scanner's pieces may stand for. `labels`: indices of the tagger's; `names` of features;
+    """Labels that one scanner's pieces may stand for. `labels`: indices of the tagger's; `names` of features by template;
     `weights` [features, labels]; `silent`: may the text lack a value; `listed`: array whose items a label belongs
     to, "" for none; `barren`: forms of pieces that are never a value."""
 
     kind: str
     labels: list[int]
-    names: list[str]
+    names: list[tuple[int, str]]
     weights: Floats
     silent: list[bool]
     listed: list[str]
     barren: frozenset[str]
 
     def __post_init__(self) -> None:
-        self._index = {name: k for k, name in enumerate(self.names)}
-        self._blocks = Blocks(self._sum)
-
-    def _sum(self, template: int, text: str) -> Floats:
-        known = [self._index[name] for name in names(template, text) if name in self._index]
-        total: Floats = np.add.reduce(self.weights.take(known, axis=0), axis=0)
-        return total
+        self._index: list[dict[str, int]] = [{} for _ in TEMPLATES]
+        for k, (template, name) in enumerate(self.names):
+            self._index[template][name] = k
+        self._blocks = Blocks(self._index, self.weights)
 
     def scores(self, docs: Sequence[Document]) -> tuple[list[tuple[int, Piece]], NDArray[np.float64]]:
         """The pieces of all texts (text, piece), and the score [pieces and silence, labels] of each."""
-        if len(self._blocks.sums) > _BLOCKS:
-            self._blocks = Blocks(self._sum)
+        if len(self._blocks) > _BLOCKS:
+            self._blocks = Blocks(self._index, self.weights)
         blocks = self._blocks
         pieces, rows, silence = described(docs, self.kind, self.barren, blocks.numbers)
-        table = blocks.table(len(self.labels))
+        table = blocks.sums()
         each = [np.add.reduce(table[np.asarray(own)], axis=1) for own in rows if own]
         last = np.add.reduce(table.take(silence, axis=0), axis=0, keepdims=True)
         return pieces, np.concatenate([*each, last]).astype(np.float64)
@@ -76,32 +80,40 @@ class Numbers(dict[str, int]):
 
 
 class Blocks:
-    """The sums of blocks by number; every block is worked out once."""
+    """The sums of the weights of blocks, by number; every block is worked out once."""
 
-    def __init__(self, sum_of: Callable[[int, str], Floats]) -> None:
-        self.sums: list[Floats] = []
+    def __init__(self, index: Sequence[dict[str, int]], weights: Floats) -> None:
         self.numbers = [Numbers(partial(self._new, template)) for template in range(len(TEMPLATES))]
-        self._sum_of = sum_of
-        self._lock = Lock()
-        self._room: Floats = np.zeros((0, 0), np.float32)
+        self._index = index
+        self._weights = np.concatenate([weights, np.zeros((1, weights.shape[1]), np.float32)])
+        self._known: list[list[int]] = []
+        self._room: Floats = np.zeros((1_024, weights.shape[1]), np.float32)
         self._filled = 0
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def _new(self, template: int, text: str) -> int:
-        total = self._sum_of(template, text)
+        table = self._index[template]
+        known = [table[name] for name in names(template, text) if name in table]
         with self._lock:
-            self.sums.append(total)
-            return len(self.sums) - 1
+            self._known.append(known or [-1])  # the last row, all zeros
+            return len(self._known) - 1
 
-    def table(self, columns: int) -> Floats:
-        """The sums [blocks, columns] of at least all blocks numbered so far."""
+    def sums(self) -> Floats:
+        """The sums [blocks, labels] of at least all blocks numbered so far."""
         with self._lock:
-            count = len(self.sums)
+            filled, count = self._filled, len(self._known)
             if count > len(self._room):
-                room = np.zeros((max(1_024, 2 * count), columns), np.float32)
-                room[: self._filled] = self._room[: self._filled] if self._filled else 0.0
-                self._room = room
-            if count > self._filled:
-                self._room[self._filled : count] = self.sums[self._filled : count]
+                self._room = np.concatenate(
+                    [self._room[:filled], np.zeros((2 * count - filled, *self._room.shape[1:]), np.float32)]
+                )
+            if count > filled:
+                fresh = self._known[filled:count]
+                starts = [0, *accumulate(map(len, fresh[:-1]))]
+                taken = self._weights.take(list(chain.from_iterable(fresh)), axis=0)
+                self._room[filled:count] = np.add.reduceat(taken, starts, axis=0)
                 self._filled = count
             return self._room
 
@@ -109,7 +121,7 @@ class Blocks:
 def described(
     docs: Sequence[Document], kind: str, barren: frozenset[str], block: Lookup
 ) -> tuple[list[tuple[int, Piece]], list[list[list[int]]], list[int]]:
-    """The pieces of all texts (text, piece) whose forms are not barren; per text the blocks of each; those of silence."""
+    """The pieces (text, piece) whose forms are not barren; per text the blocks of each; those of silence."""
     pieces: list[tuple[int, Piece]] = []
     rows: list[list[list[int]]] = []
     silence: dict[int, None] = {}
@@ -122,7 +134,7 @@ def described(
         pieces += [(d, piece) for piece, _ in kept]
         rows.append(own)
         silence.update(dict.fromkeys(quiet))
-    return pieces, rows, list(silence) or [block(SILENCE, "")]
+    return pieces, rows, list(silence) or [block[SILENCE][""]]
 
 
 class Ranked:
@@ -135,6 +147,7 @@ class Ranked:
         self._choices = choices
         self._scored: dict[int, tuple[list[tuple[int, Piece]], NDArray[np.float64]]] = {}
         self._found: dict[tuple[int, str], list[Found]] = {}
+        self._tops: dict[int, tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]] = {}
 
     def __contains__(self, label: int) -> bool:
         return label in self._choice
@@ -155,34 +168,74 @@ class Ranked:
         return found if must or (found and found[0].told) else []
 
     def _values(self, label: int, reading: str) -> list[Found]:
-        c, k = self._choice[label]
-        pieces, chances = self._chances(c)
-        column = chances[:-1, k]
+        likely, silence = self._likely(label)
         best: dict[Any, Found] = {}
         total: dict[Any, float] = {}
-        for at in np.argsort(-column, kind="stable")[:_READ].tolist():
-            if best and column[at] < _FAINT:
-                break
-            found = self._made(label, pieces[at], float(column[at]), reading)
-            if found is not None:
-                best.setdefault(found.value, found)
-                total[found.value] = total.get(found.value, 0.0) + float(column[at])
-        silence = float(chances[-1, k])
-        ranked = sorted(best, key=lambda value: (-total[value], best[value].path, best[value].start))
+        for piece, chance, known in likely:
+            value = known.get(reading, known[""])
+            if value in total:
+                total[value] += chance
+            elif value is not ABSENT:
+                d, (start, end) = piece
+                total[value] = chance
+                best[value] = Found(value, self._docs[d].path, start, end, chance, True)
+        ranked = sorted(best, key=lambda value: -total[value])
         return [best[v]._replace(probability=min(1.0, total[v]), told=total[v] > silence) for v in ranked]
 
+    def _likely(self, label: int) -> tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]:
+        """The likeliest pieces with a value, their chances and values by convention ("": any); the chance of none."""
+        known = self._tops.get(label)
+        if known is None:
+            c, k = self._choice[label]
+            pieces, chances = self._chances(c)
+            column = chances[:, k].tolist()
+            silence = column.pop()
+            tops: list[tuple[tuple[int, Piece], float, dict[str, Any]]] = []
+            for at in sorted(range(len(column)), key=lambda at: -column[at])[:_READ]:
+                if tops and column[at] < _FAINT:
+                    break
+                values = self._read(label, pieces[at])
+                if values[""] is not ABSENT:
+                    tops.append((pieces[at], column[at], values))
+            known = self._tops[label] = (tops, silence)
+        return known
+
+    def _read(self, label: int, piece: tuple[int, Piece]) -> dict[str, Any]:
+        """The values of a piece by convention."""
+        d, (start, end) = piece
+        written = self._docs[d].text[start:end]
+        out: dict[str, Any] = {"": ABSENT}
+        for name, value in casts_of(self._labels[label], written):
+            out.setdefault(convention(name), value)
+            if out[""] is ABSENT:
+                out[""] = value
+        return out
+
     def told(self, label: int) -> list[tuple[int, int, Found]]:
-        """The values of an item's field: text, line (unlike those of other texts), value."""
+        """The values of an item's field: text, line (unlike those of other texts), value; also unlikely ones, which
+        are not `told`."""
         c, k = self._choice[label]
         pieces, chances = self._chances(c)
         rivals = [n for n, name in enumerate(self._choices[c].listed) if name == self._choices[c].listed[k]]
-        best = chances[:-1, rivals].max(axis=1)
+        best = chances[:-1, rivals].max(axis=1)  # a piece is one field of an item
         out = []
-        for at in np.flatnonzero((chances[:-1, k] > 0.5) & (chances[:-1, k] >= best)).tolist():
-            found = self._made(label, pieces[at], float(chances[at, k]), "")
-            if found is not None:
-                d, (start, _) = pieces[at]
-                out.append((d, d * MAX_CHARS + self._docs[d].page.cell_at(start).line, found))
+        for at in np.flatnonzero((chances[:-1, k] > _UNLIKELY) & (chances[:-1, k] >= best)).tolist():
+            value = self._read(label, pieces[at])[""]
+            if value is not ABSENT:
+                chance = float(chances[at, k])
+                d, (start, end) = pieces[at]
+                line = d * MAX_CHARS + self._docs[d].page.cell_at(start).line
+                out.append((d, line, Found(value, self._docs[d].path, start, end, chance, chance > 0.5)))
+        return out
+
+    def mentions(self) -> list[str]:
+        """Names of structured features: what stands beside the values that no text lacks."""
+        out: list[str] = []
+        for choice in self._choices:
+            for label, silent, listed in zip(choice.labels, choice.silent, choice.listed, strict=True):
+                if not silent and not listed and choice.kind in _TELLING:
+                    found = self.find(label, "", must=True)
+                    out += _near(self._labels[label].name, self._docs, found[0]) if found else []
         return out
 
     def possible(self, label: int) -> float:
@@ -191,20 +244,30 @@ class Ranked:
         chances = self._chances(c)[1][:-1, k]
         return float(chances.max()) if len(chances) else 0.0
 
-    def _made(self, label: int, piece: tuple[int, Piece], chance: float, reading: str) -> Found | None:
-        d, (start, end) = piece
-        document = self._docs[d]
-        value = cast_text(self._labels[label], document.text[start:end], reading)
-        return None if value is ABSENT else Found(value, document.path, start, end, min(1.0, chance), True)
+
+def _near(name: str, docs: Sequence[Document], found: Found) -> list[str]:
+    """The words beside a value, and those of its label."""
+    page = next(document.page for document in docs if document.path == found.path)
+    cell = page.cell_at(found.start)
+    before, above = page.beside(cell, -1), page.above(cell)
+    inside = page.norm[cell.start : found.start].split()
+    after = page.norm[found.end : cell.end].split() or [_END]
+    label = before or above
+    words = page.norm[label.start : label.end] if label is not None else ""
+    return [
+        f"near:{name} < {(inside or [_END])[-1]}", f"near:{name} > {after[0]}",
+        f"near:{name}^{' '.join(_LETTERS.findall(' '.join(inside) if any(map(str.isalpha, inside)) else words))}",
+        f"near:{name}^@{' '.join(_LETTERS.findall(words))}",
+    ]  # fmt: skip
 
 
 def _probabilities(choice: Choice, own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of one value: the softmax over pieces and silence. Of a listed one: of each piece by itself."""
     listed = np.asarray([bool(name) for name in choice.listed])
-    silent = np.asarray(choice.silent)
-    own[-1, ~silent & ~listed] = -np.inf
     out = 1 / (1 + np.exp(-np.clip(own, -50, 50)))
     single = own[:, ~listed]
     if single.shape[1] and len(own) > 1:
+        single[-1, ~np.asarray(choice.silent)[~listed]] = -np.inf
         raised = np.exp(single - single.max(axis=0))
         out[:, ~listed] = raised / raised.sum(axis=0)
     return out

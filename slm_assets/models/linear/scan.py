@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from slm_assets.models.linear.page import Page
@@ -15,7 +16,8 @@ _WORD = r"[^\W\d_]{3,12}"
 _DATE: Final = re.compile(
     rf"""(?<![\w.,/-])(?:
         \d{{1,4}}(?P<mark>[./-])\s?\d{{1,2}}(?P=mark)\s?\d{{2,4}}
-      | \d{{1,2}}(?:\.|er|e|st|nd|rd|th|º|ª)?(?:\s{{1,4}}(?:of|de|d['’])?\s*|-){_WORD}\.?,?(?:\s{{1,4}}(?:of|de)?\s*|-)\d{{2,4}}
+      | \d{{1,2}}(?:\.|er|e|st|nd|rd|th|º|ª)?(?:\s{{1,4}}(?:of|de|d['’])?\s*|-)
+        {_WORD}\.?,?(?:\s{{1,4}}(?:of|de)?\s*|-)\d{{2,4}}
       | {_WORD}\.?\s{{1,4}}\d{{1,2}}(?:st|nd|rd|th)?,?\s{{1,4}}\d{{4}}
     )(?!\w)""",
     re.VERBOSE | re.IGNORECASE,
@@ -26,6 +28,9 @@ _NUMBER: Final = re.compile(
 )
 _CODE: Final = re.compile(r"[^\W_](?:[\w./#&+-]*[^\W_])?")
 _SEPARATOR: Final = re.compile(r"\s[-–—]\s|\s?[:;]\s|,\s|\s\(|[·|<>]|:$|\s\.\.\.\s")
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_JOINS: Final = (" ", " / ", " - ")
+_CACHE: Final = 50_000
 _RUN: Final = 4
 _SHORT: Final = 3
 _PARTS: Final = 4
@@ -46,49 +51,58 @@ def numbers(page: Page) -> Iterator[Piece]:
 
 def codes(page: Page) -> Iterator[Piece]:
     """Words with a digit; short words before or between them may belong to it ("R 2026 / 117")."""
-    text, norm = page.text, page.norm
+    norm = page.norm
     for cell in page.cells:
-        if "0" not in norm[cell.start : cell.end]:
+        piece = norm[cell.start : cell.end]
+        if "0" in piece:
+            for start, end in _codes(piece):
+                yield cell.start + start, cell.start + end
+
+
+@lru_cache(_CACHE)
+def _codes(norm: str) -> tuple[Piece, ...]:
+    words = [found.span() for found in _CODE.finditer(norm)]
+    figure = ["0" in norm[a:b] for a, b in words]
+    out = []
+    for i, (start, end) in enumerate(words):
+        if figure[i]:
+            out.append((start, end))
+        elif end - start > _SHORT:
             continue
-        words = [found.span() for found in _CODE.finditer(text, cell.start, cell.end)]
-        figure = ["0" in norm[a:b] for a, b in words]
-        for i, (start, end) in enumerate(words):
-            if figure[i]:
-                yield start, end
-            elif end - start > _SHORT:
-                continue
-            has = figure[i]
-            for j in range(i + 1, min(i + _RUN, len(words))):
-                a, b = words[j]
-                if text[words[j - 1][1] : a] not in (" ", " / ", " - ") or not (figure[j] or b - a <= _SHORT):
-                    break
-                has = has or figure[j]
-                if figure[j]:
-                    yield start, b
+        for j in range(i + 1, min(i + _RUN, len(words))):
+            a, b = words[j]
+            if norm[words[j - 1][1] : a] not in _JOINS or not (figure[j] or b - a <= _SHORT):
+                break
+            if figure[j]:
+                out.append((start, b))
+    return tuple(out)
 
 
 def parts(page: Page) -> Iterator[Piece]:
     """What stands between separators of a cell; up to four neighbours as one."""
-    text = page.text
+    norm = page.norm
     for cell in page.cells:
-        bounds = []
-        at = cell.start
-        for found in _SEPARATOR.finditer(text, cell.start, cell.end):
-            bounds.append((at, found.start()))
-            at = found.end()
-        bounds.append((at, cell.end))
-        kept = [trimmed for a, b in bounds if (trimmed := _trimmed(text, a, b))][:_MOST_PARTS]
-        for i, (start, _) in enumerate(kept):
-            for _, end in kept[i : i + _PARTS]:
-                yield start, end
+        for start, end in _parts(norm[cell.start : cell.end]):
+            yield cell.start + start, cell.start + end
+
+
+@lru_cache(_CACHE)
+def _parts(norm: str) -> tuple[Piece, ...]:
+    bounds = []
+    at = 0
+    for found in _SEPARATOR.finditer(norm):
+        bounds.append((at, found.start()))
+        at = found.end()
+    bounds.append((at, len(norm)))
+    kept = [trimmed for a, b in bounds if (trimmed := _trimmed(norm, a, b))][:_MOST_PARTS]
+    return tuple((start, end) for i, (start, _) in enumerate(kept) for _, end in kept[i : i + _PARTS])
 
 
 def _trimmed(text: str, start: int, end: int) -> Piece | None:
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return (start, end) if any(map(str.isalpha, text[start:end])) else None
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    end -= len(piece) - len(piece.rstrip())
+    return (start, end) if _LETTER.search(text, start, end) else None
 
 
 SCANNERS: Final[dict[str, Callable[[Page], Iterator[Piece]]]] = {

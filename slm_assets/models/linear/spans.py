@@ -199,16 +199,10 @@ def cast_span(label: Label, document: Document, i: int, j: int, reading: str = "
     return ABSENT
 
 
-def cast_text(label: Label, piece: str, reading: str = "") -> Any:
-    """The value that a piece of a text stands for by the convention `reading`, or else by any, or ABSENT."""
-    other: Any = ABSENT
-    for name in label.casts:
-        value = cast(name, piece, label.months)
-        if value is not ABSENT:
-            if not reading or convention(name) == reading:
-                return value
-            other = value if other is ABSENT else other
-    return other
+def casts_of(label: Label, piece: str) -> list[tuple[str, Any]]:
+    """What each cast of a label makes of a piece of a text, where it makes anything."""
+    found = [(name, cast(name, piece, label.months)) for name in label.casts]
+    return [(name, value) for name, value in found if value is not ABSENT]
 
 
 def fuzzy(label: Label, document: Document, i: int, j: int) -> Any:

@@ -37,7 +37,8 @@ def token_ids(document: Document, lexicon: Lexicon, known: Sequence[Sequence[str
 
 
 class Tagger:
-    """`labels` of all CRFs and of the `choices` among pieces; `split`: the place of the output whose value chooses the CRF (None: there is one),
+    """`labels` of all CRFs and of the `choices` among pieces; `split`: the place of the output whose value chooses the
+    CRF (None: there is one),
     `groups`: canonical text of the value → index into `crfs`."""
 
     def __init__(
@@ -127,7 +128,7 @@ class Reading:
                 known = value is not ABSENT or fuzzy(spec, self._docs[d], i, j) is not ABSENT
                 name = f"tag:{spec.name}{'' if known else '?'}"
                 counts[name] = counts.get(name, 0) + 1
-        return [*counts, *(f"{name}#{min(n, 4)}" for name, n in counts.items())]
+        return [*counts, *(f"{name}#{min(n, 4)}" for name, n in counts.items()), *self._ranked.mentions()]
 
     def possible(self, label: int) -> float:
         """The highest probability of a token to begin a value of the label."""

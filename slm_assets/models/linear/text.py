@@ -117,7 +117,7 @@ def casts_for(value: Json, form: str | None = None) -> tuple[str, ...]:
 def cast(name: str, piece: str, months: Mapping[str, int]) -> Any:
     """The value of a piece of text by a cast, or ABSENT. `months`: further names of months."""
     if months and name.startswith("date:"):
-        return written_date(piece, {**MONTHS, **months}, month_first=name == "date:mdy")
+        return written_date(piece, months, month_first=name == "date:mdy")
     return CASTS[name](piece)
 
 
