@@ -286,7 +286,7 @@ def test_the_openapi_document_has_the_contracts_that_serve(home, serve):
     body = post["requestBody"]["content"]["application/json"]["schema"]
     output = post["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["output"]
     assert body["required"] == ["text"] and output["properties"]["intent"]["enum"][0] == "refund"
-    routes = {(m, r.path) for r in service.app.routes for m in r.methods or () if m != "HEAD"}
+    routes = {(m, r.path.replace(":name", "")) for r in service.app.routes for m in r.methods or () if m != "HEAD"}
     known = {(method.upper(), path) for path, ways in told["paths"].items() for method in ways}
     generic = {(m, p.replace("tiny", "{domain}").replace("triage", "{role}")) for m, p in known}
     assert routes - {("GET", "/openapi.json")} == generic
