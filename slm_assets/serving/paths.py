@@ -28,11 +28,11 @@ class Paths:
     def __init__(self, engines: Engines, recorder: Recorder | None, metrics: Metrics) -> None:
         self._engines, self._recorder, self._metrics = engines, recorder, metrics
 
-    async def health(self) -> Response:
+    async def health(self, _request: Request) -> Response:
         """The process answers."""
         return json_response({"status": "ok"})
 
-    async def ready(self) -> Response:
+    async def ready(self, _request: Request) -> Response:
         """Every domain was looked at and one at least can be answered for."""
         engines = self._engines
         able = sum(bool(snapshot.engines) for snapshot in engines.snapshots())
@@ -71,32 +71,33 @@ class Paths:
             return Response(openai.stream(turn, body["model"]), media_type="text/event-stream")
         return json_response(openai.completion(turn, body["model"]))
 
-    async def engine(self, domain: str, role: str, request: Request) -> Response:
+    async def engine(self, request: Request) -> Response:
         """Which engine a role has, in the words of the playbooks that ask."""
-        with self._engines.lease(domain, _tenant(request)) as snapshot:
-            serving = snapshot.engine(role)
+        with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
+            serving = snapshot.engine(request.path_params["role"])
         name = "slm" if serving.engine == "release" else "deterministic"
         return json_response({"engine": name, "version": serving.version, "release": serving.release})
 
-    async def one(self, domain: str, role: str, request: Request) -> Response:
+    async def one(self, request: Request) -> Response:
         """A role's answer; the body is the role's input."""
         value, size = await read_json(request)
-        with self._engines.lease(domain, _tenant(request)) as snapshot:
-            turn = await turns.answer_role(snapshot, role, value)
+        with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
+            turn = await turns.answer_role(snapshot, request.path_params["role"], value)
             self._answered(request, snapshot, turn, size)
         return json_response(turns.shown(turn))
 
-    async def whole(self, domain: str, request: Request) -> Response:
+    async def whole(self, request: Request) -> Response:
         """The answers of every role; the body is the turn."""
         value, size = await read_json(request)
-        with self._engines.lease(domain, _tenant(request)) as snapshot:
+        with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
             turn = await turns.answer_turn(snapshot, value)
             self._answered(request, snapshot, turn, size)
         return json_response(turns.shown(turn))
 
-    async def feedback(self, turn_id: str, request: Request) -> Response:
+    async def feedback(self, request: Request) -> Response:
         """What became of a turn."""
         body, size = await read_json(request)
+        turn_id = request.path_params["turn_id"]
         found = _TURN_ID.fullmatch(turn_id)
         if found is None:
             raise Problem(404, "turn", f"{shown(turn_id)} is no turn id")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slm_assets.domain.secrets import credential_fault
 from slm_assets.errors import BadInputError
 
 OPERATOR = "*"
@@ -45,7 +46,7 @@ def read_tokens(given: Iterable[str], environment: Mapping[str, str]) -> Tokens:
     known = []
     for pair in given:
         parts = _GIVEN.fullmatch(pair)
-        if parts is None:
+        if parts is None or credential_fault(parts["alias"]):
             raise BadInputError(
                 "--token: not TENANT=ALIAS (not shown: it may be a secret)",
                 cure="name the environment variable or mounted file that holds the token: acme=ACME_TOKEN",

@@ -24,7 +24,8 @@ from slm_assets.stages.plans import open_domain, open_version
 from slm_assets.stages.table import STAGES
 from tests.conftest import FIXTURES
 
-BELOW = 0.5
+BELOW = 0.25
+LIMITS = Limits()
 TOKENS = {"ACME": "acme-0123456789abcdef", "LOCAL": "local-0123456789abcdef", "OPS": "ops-0123456789abcdef"}
 
 
@@ -108,7 +109,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services over a home; the capture is pumped by hand, by a clock of its own."""
     started: list[Service] = []
 
-    def start(home: Home, *, tokens: Mapping[str, str] = {}, keep: bool = True, limits: Limits = Limits()) -> Service:
+    def start(home: Home, *, tokens: Mapping[str, str] = {}, keep: bool = True, limits: Limits = LIMITS) -> Service:
         engines = Engines(home)
         engines.load()
         clock = Clock()

@@ -47,6 +47,9 @@ class Limits:
     pump_seconds: float = 0.05
 
 
+DEFAULT = Limits()
+
+
 class Recorder:
     """The capture of one service. `clock` gives seconds of the epoch."""
 

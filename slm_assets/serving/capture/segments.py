@@ -144,19 +144,18 @@ def _recover(path: Path, file: BinaryIO) -> int:
 def read_segment(path: Path, damage: list[str]) -> Iterator[bytes]:
     """The JSON of each whole, unaltered record. What is torn or altered is left out and told in `damage`; the
     unfinished last line of a segment that is still written is neither."""
-    sha, before, rows, sealed = hashlib.sha256(), "", 0, False
+    sha, rows, sealed = hashlib.sha256(), 0, False
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             data = decode(line)
-            before = sha.hexdigest() if line.startswith(_SEAL) else ""
-            sha.update(line)
             if data is not None:
                 rows += 1
                 yield data
-            elif before:
-                sealed = line == _seal(rows, before)
-            elif line.endswith(b"\n") or path.suffix == SEALED:
+            is_seal = line == _seal(rows, sha.hexdigest()) if line.startswith(_SEAL) else False
+            if data is None and not is_seal and (line.endswith(b"\n") or path.suffix == SEALED):
                 damage.append(f"{path.name}:{number}: torn or altered")
+            sealed = is_seal  # the last line, or none
+            sha.update(line)
     if path.suffix == SEALED and not sealed:
         damage.append(f"{path.name}: is not what was sealed: lines are missing, added or altered")
 
