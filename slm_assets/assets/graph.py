@@ -88,7 +88,7 @@ def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcom
     running = local.current()
     actor = running.actor if running else context.run.tags.get(tags.ACTOR, "dagster")
     progress = _progress(context, stage, running)
-    engine = engine_of(stage.name, cell.config.stages, context.run.tags.get(tags.ENGINE))
+    engine = engine_of(stage.name, cell.config.stages, context.run.tags.get(tags.ENGINE), wait=running is not None)
     outcome = make_cell(
         registry,
         plan,

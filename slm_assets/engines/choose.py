@@ -24,14 +24,20 @@ class Engine:
     launch: Launch
 
 
-def engine_of(stage: str, runs: Mapping[str, StageRun], asked: str | None = None) -> Engine:
-    """The engine of a stage. BadInputError for a name that is none."""
+def engine_of(stage: str, runs: Mapping[str, StageRun], asked: str | None = None, *, wait: bool = True) -> Engine:
+    """The engine of a stage; NoETL's is the server that the deployment names, else the local runtime.
+
+    Without `wait`, an engine that goes on by itself is handed the stage and not waited for. BadInputError for
+    a name that is none.
+    """
     run = settings(runs, stage)
     name = asked or run.engine
     if name == IN_PROCESS:
         return Engine(name, execute)
     if name == NOETL:
-        from slm_assets.engines import noetl_local
+        from slm_assets.engines import noetl_local, noetl_server
+        from slm_assets.noetl.emit import stage_playbook
 
-        return Engine(name, partial(noetl_local.launch, timeout_s=run.timeout_s))
+        server = noetl_server.launcher(stage_playbook, timeout_s=run.timeout_s, wait=wait)
+        return Engine(name, server or partial(noetl_local.launch, timeout_s=run.timeout_s))
     raise BadInputError(f"{name!r} is no engine", cure=f"engines: {', '.join(ENGINES)}")

@@ -16,13 +16,14 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
+from slm_assets import canonical
 from slm_assets.engines.in_process import plans_request
 from slm_assets.errors import BadInputError, BusyError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.plans import number_of
-from slm_assets.stages.runner import execute
+from slm_assets.stages.runner import RECEIPT, disk_error, execute
 
 REQUEST = "request.json"
 ENVELOPE = "envelope.json"
@@ -30,6 +31,18 @@ WATCHED_FD = "SLM_ENGINE_FD"
 """Variable with the number of a pipe's reading end; the engine holds the other, so that its death is seen."""
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def hand_over(request: StageRequest, envelope: Envelope, run_dir: Path) -> None:
+    """Write what `execute_handed_over` reads. SlmError where the folder cannot be written."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        # An earlier attempt's receipt must not be taken for this one's.
+        (run_dir / RECEIPT).unlink(missing_ok=True)
+        canonical.write_json(run_dir / REQUEST, request.model_dump(mode="json"))
+        canonical.write_json(run_dir / ENVELOPE, envelope.model_dump(mode="json"))
+    except OSError as error:
+        raise disk_error(error, run_dir) from error
 
 
 def execute_handed_over(home: Home, stage: str, domain: str, version: str, run_dir: Path) -> StageReceipt:

@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slm_assets import canonical
-from slm_assets.engines.handed_over import ENVELOPE, REQUEST, WATCHED_FD
+from slm_assets.engines.handed_over import WATCHED_FD, hand_over
 from slm_assets.errors import SlmError
 from slm_assets.noetl.emit import stage_playbook
 from slm_assets.noetl.stage_book import ENGINE
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
-from slm_assets.stages.runner import RECEIPT, disk_error, read_receipt
+from slm_assets.stages.runner import disk_error, read_receipt
 from slm_assets.stages.runtime import Progress
 
 PLAYBOOK = "playbook.yaml"
@@ -52,15 +52,8 @@ def launch(
     there = read_receipt(run_dir)
     if there is not None and there.request == request and there.status == "succeeded":
         return there
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        # An earlier attempt's receipt must not be taken for this one's.
-        (run_dir / RECEIPT).unlink(missing_ok=True)
-        canonical.write_json(run_dir / REQUEST, request.model_dump(mode="json"))
-        canonical.write_json(run_dir / ENVELOPE, envelope.model_dump(mode="json"))
-        canonical.write_bytes(run_dir / PLAYBOOK, stage_playbook(request.stage).encode())
-    except OSError as error:
-        raise disk_error(error, run_dir) from error
+    hand_over(request, envelope, run_dir)
+    canonical.write_bytes(run_dir / PLAYBOOK, stage_playbook(request.stage).encode())
     progress(0.0, "noetl")
     code = _run(request, registry.home, run_dir, timeout_s)
     receipt = read_receipt(run_dir)

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slm_assets import canonical
 from slm_assets.canonical import Json
+from slm_assets.engines.handed_over import hand_over
 from slm_assets.engines.in_process import Launch
 from slm_assets.noetl import protocol
 from slm_assets.noetl.protocol import NoetlError, ProtocolError, Status
@@ -25,11 +25,10 @@ from slm_assets.registry.jobs import Row
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.plans import number_of
-from slm_assets.stages.runner import CODE_VERSION, RECEIPT, disk_error, read_receipt
+from slm_assets.stages.runner import CODE_VERSION, read_receipt
 from slm_assets.stages.runtime import Progress
 from slm_assets.stages.table import BY_NAME
 
-REQUEST, ENVELOPE = "request.json", "envelope.json"
 FINAL_STEP = "end"
 UNKNOWN_FOR_S = 600.0
 """An execution that the server does not know for so long is lost."""
@@ -84,7 +83,7 @@ def launch(
     if job is None or job["request"] != request.digest or job["state"] == jobs.ENDED:
         if job is not None and job["state"] == jobs.SUBMITTED:
             server.cancel(job["execution"])  # of a request that is not asked for any more
-        _write(request, envelope, run_dir)
+        hand_over(request, envelope, run_dir)
         job = jobs.begin(
             registry, request.domain, number, request.stage,
             request=request.digest, run_id=envelope.run_id, playbook=BY_NAME[request.stage].playbook,
@@ -163,17 +162,6 @@ def _collect(server: Server, execution: str, request: StageRequest, run_dir: Pat
         said = f"the server does not know execution {execution}"
     page = server.address.page(execution)
     return _receipt(request, f"{said}, and left {found} in {run_dir}; see {page}", failed=True)
-
-
-def _write(request: StageRequest, envelope: Envelope, run_dir: Path) -> None:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        # An earlier attempt's receipt must not be taken for this one's.
-        (run_dir / RECEIPT).unlink(missing_ok=True)
-        canonical.write_json(run_dir / REQUEST, request.model_dump(mode="json"))
-        canonical.write_json(run_dir / ENVELOPE, envelope.model_dump(mode="json"))
-    except OSError as error:
-        raise disk_error(error, run_dir) from error
 
 
 def _receipt(request: StageRequest, told: str, *, failed: bool = False) -> StageReceipt:
