@@ -281,8 +281,7 @@ def main() -> None:
         if as_json:
             found = [f.__dict__ for f in error.faults] if isinstance(error, ConfigError) else []
             render.json({"error": error.message, "cure": error.cure, "faults": found})
-        else:
-            render.error(str(error))
+        render.error(str(error))  # with --json too: whoever keeps only stderr must learn why
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         from slm_assets.cli import render

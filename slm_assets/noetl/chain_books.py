@@ -46,7 +46,7 @@ _BASE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def pipeline(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> Step:
+def pipeline(stages: Sequence[Stage], run: StageRun) -> Step:
     """Every stage of a version, each behind the gates of the one before."""
     chain = [stage for stage in stages if stage.name not in MONITOR]
     stage_steps: list[Step] = []
@@ -68,10 +68,10 @@ def pipeline(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str
         *_outcomes(),
         *ends(),
     ]
-    return book("pipeline", "Dataset to deployment of one version", code(), _workload(stages, run, accelerator), steps)
+    return book("pipeline", "Dataset to deployment of one version", code(), _workload(stages, run), steps)
 
 
-def retrain_orchestrator(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> Step:
+def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
     """Whether to retrain, the pipeline, and what came of it."""
     there = {stage.name: stage for stage in stages}
     watching = [there[name] for name in MONITOR if name in there]
@@ -122,14 +122,14 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun, accelerator: tu
         *ends(),
     ]  # fmt: skip
     description = "Retrain a domain where it is due, and promote what passes its gates"
-    return book("retrain_orchestrator", description, code(), _workload(stages, run, accelerator), whole)
+    return book("retrain_orchestrator", description, code(), _workload(stages, run), whole)
 
 
-def _workload(stages: Sequence[Stage], run: StageRun, accelerator: tuple[str, str]) -> dict[str, Any]:
+def _workload(stages: Sequence[Stage], run: StageRun) -> dict[str, Any]:
     own: dict[str, Any] = {**LOCAL, "domain": "", "version": "", "run_dir": ""}
     own |= dict.fromkeys(OPENED.values(), "")
     if any(stage.gpu for stage in stages) and run.container is not None:
-        own |= {"mode": "local"} | container_values(run.container, accelerator[1])
+        own |= {"mode": "local"} | container_values(run.container)
     return own
 
 

@@ -17,7 +17,7 @@ from slm_assets.domain.compute import StageRun
 from slm_assets.errors import BadInputError
 from slm_assets.noetl.chain_books import pipeline, retrain_orchestrator
 from slm_assets.noetl.flag_books import resolve_engine, rollback
-from slm_assets.noetl.stage_book import DEFAULT_ACCELERATOR, DEFAULT_RUN, name_of, stage_book
+from slm_assets.noetl.stage_book import DEFAULT_RUN, name_of, stage_book
 from slm_assets.noetl.steps import Step
 from slm_assets.stages.table import BY_NAME, STAGES, Stage
 
@@ -28,9 +28,9 @@ _HEAD = "# Made by `slm playbooks emit` from the stage table; changes here are l
 def playbooks(stages: Sequence[Stage] = STAGES, run: StageRun = DEFAULT_RUN) -> dict[str, str]:
     """File name relative to deploy/noetl (`slm/dataset_build.yaml`) → YAML text, every playbook."""
     books = [
-        *(stage_book(stage, run, DEFAULT_ACCELERATOR) for stage in stages),
-        pipeline(stages, run, DEFAULT_ACCELERATOR),
-        retrain_orchestrator(stages, run, DEFAULT_ACCELERATOR),
+        *(stage_book(stage, run) for stage in stages),
+        pipeline(stages, run),
+        retrain_orchestrator(stages, run),
         rollback(),
         resolve_engine(),
     ]
@@ -53,7 +53,7 @@ def read_run(path: Path) -> StageRun:
 
 def stage_playbook(name: str) -> str:
     """The playbook of one stage as YAML."""
-    return _text(stage_book(BY_NAME[name], DEFAULT_RUN, DEFAULT_ACCELERATOR))
+    return _text(stage_book(BY_NAME[name], DEFAULT_RUN))
 
 
 def file_of(stage: Stage) -> str:

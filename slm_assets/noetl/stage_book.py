@@ -25,7 +25,7 @@ ENVIRONMENT = {"SLM_HOME": "home", "SLM_DOMAINS": "domains", "SLM_ARTIFACTS": "a
 
 CONTAINER_VALUES: dict[str, Kind] = {
     "image": "text", "namespace": "text", "service_account": "text", "cpu": "text", "memory": "text",
-    "gpus": "count", "accelerator": "text", "claim": "text", "home": "path", "domains": "path",
+    "gpus": "count", "claim": "text", "home": "path", "domains": "path",
     "artifacts": "text", "registry_secret": "text", "registry_key": "text",
 }  # fmt: skip
 
@@ -35,9 +35,9 @@ def name_of(stage: Stage) -> str:
     return stage.playbook.rpartition("/")[2]
 
 
-def stage_book(stage: Stage, run: StageRun, accelerator: tuple[str, str]) -> Step:
-    """The playbook of a stage. `run` and `accelerator`, a node label's key and value, are the deployment's
-    defaults; what is a single text among them is a workload value, which a domain's own config overrides."""
+def stage_book(stage: Stage, run: StageRun) -> Step:
+    """The playbook of a stage. `run` holds the deployment's defaults; what is a single text among them is a
+    workload value, which an execution may override."""
     workload = {"runtime": "local", "driver": CONDUCTOR, "domain": "", "version": "", "run_dir": "./slm-run"}
     workload |= dict.fromkeys(OPENED.values(), "")
     checked: dict[str, Any] = {
@@ -51,9 +51,9 @@ def stage_book(stage: Stage, run: StageRun, accelerator: tuple[str, str]) -> Ste
     }
     first, work = arc("run_stage"), [_shell_step(stage, run.timeout_s)]
     if stage.gpu and run.container is not None:
-        workload |= {"mode": "local"} | container_values(run.container, accelerator[1])
+        workload |= {"mode": "local"} | container_values(run.container)
         checked |= {"mode": ["local", "container"], **CONTAINER_VALUES}
-        work = [_by_mode(), *work, _container_step(stage, run, accelerator[0])]
+        work = [_by_mode(), *work, _container_step(stage, run)]
         first = arc("by_mode")
     steps = [
         noop("start", stage.title, arc("check")),
@@ -89,7 +89,7 @@ def stage_book(stage: Stage, run: StageRun, accelerator: tuple[str, str]) -> Ste
     return book(name_of(stage), stage.title, labels(stage), workload, steps)
 
 
-def container_values(container: Container, accelerator: str) -> dict[str, str]:
+def container_values(container: Container) -> dict[str, str]:
     """The workload values of a container step: what of the block is a single text."""
     claim, mount = (container.volumes[0].claim, container.volumes[0].mount) if container.volumes else ("slm", MOUNT)
     return {
@@ -99,7 +99,6 @@ def container_values(container: Container, accelerator: str) -> dict[str, str]:
         "cpu": container.cpu,
         "memory": container.memory,
         "gpus": str(container.gpus),
-        "accelerator": accelerator,
         "claim": claim,
         "home": f"{mount}/slm",
         "domains": f"{mount}/domains",
@@ -149,11 +148,11 @@ def _by_mode() -> Step:
     )
 
 
-def _container_step(stage: Stage, run: StageRun, selector: str) -> Step:
+def _container_step(stage: Stage, run: StageRun) -> Step:
     """The container of the deployment's block, each single text a workload value. A local runtime skips it in
     silence: the missing outcome file then fails the run."""
     assert run.container is not None
-    own = _templated(run.container, selector)
+    own = _templated(run.container)
     return {
         "step": "run_container",
         "desc": f"Run {stage.name} in a container of the cluster",
@@ -181,7 +180,7 @@ def _container_step(stage: Stage, run: StageRun, selector: str) -> Step:
     }
 
 
-def _templated(container: Container, selector: str) -> Container:
+def _templated(container: Container) -> Container:
     """The block with templates where workload values stand. Not validated again: a template is no name."""
     volumes = [
         Volume.model_construct(claim=value("claim") if index == 0 else v.claim, mount=v.mount, read_only=v.read_only)
@@ -190,7 +189,6 @@ def _templated(container: Container, selector: str) -> Container:
     return container.model_copy(
         update={
             **{key: value(key) for key in ("image", "namespace", "service_account", "cpu", "memory", "gpus")},
-            "node_selector": {**container.node_selector, selector: value("accelerator")},
             "volumes": volumes,
         }
     )
@@ -215,7 +213,6 @@ def _tool(own: Pod) -> dict[str, Any]:
     }
 
 
-DEFAULT_ACCELERATOR = ("cloud.google.com/gke-accelerator", "nvidia-l4")
 DEFAULT_RUN = StageRun(
     container=Container(
         gpus=1,

@@ -189,3 +189,10 @@ def test_rollback_and_the_engine_by_playbook(in_process: Workplace, tmp_path: Pa
     assert conduct(place, "resolve_engine", domain="tiny", role="triage") == {"engine": "deterministic"}
     assert conduct(place, "rollback", domain="tiny", to="v1")["action"] == "redeploy"
     assert conduct(place, "resolve_engine", domain="tiny", role="triage") == {"engine": "slm"}
+
+
+def test_what_a_step_without_a_run_folder_said_is_kept(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    with pytest.raises(AssertionError, match="no domain 'nosuch'"):
+        conduct(place, "pipeline", domain="nosuch")
+    assert "domains there: tiny" in (place.home / "noetl.err").read_text()

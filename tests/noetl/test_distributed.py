@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from distributed import Server
 from fake_slm import FakeSlm
+from server_walk import Server
 
 from slm_assets.noetl.emit import playbooks
 from slm_assets.noetl.steps import FOLDER, SERVER
