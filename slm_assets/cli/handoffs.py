@@ -71,7 +71,7 @@ def deliver(
 ) -> None:
     """Deliver what is due now. Exits 1 where the server is away or something was refused.
 
-    Example: `NOETL_SERVER_URL=https://noetl.example slm handoffs deliver`
+    Example: `slm handoffs deliver travel`
     """
     from slm_assets.noetl.address import URL
     from slm_assets.noetl.handoffs import Report

@@ -8,6 +8,7 @@ and the artifact store must be the server's workers' too.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
@@ -121,8 +122,11 @@ def finished(server: Server, waiting: Iterable[Row]) -> list[Row]:
         if job["execution"] is None:
             if _age(job) > RESUBMIT_AFTER_S:
                 found.append(job)
-        elif job["execution"] not in running and _state(server.status(job["execution"]), job) in protocol.TERMINAL:
-            found.append(job)
+        elif job["execution"] not in running:
+            # One job that cannot be told of must not hide the others; a server that is away was noticed above.
+            with contextlib.suppress(NoetlError):
+                if _state(server.status(job["execution"]), job) in protocol.TERMINAL:
+                    found.append(job)
     return found
 
 

@@ -252,8 +252,7 @@ def registry_of(home: Home, name: str) -> Registry:
     """The registry scope of a domain by its name alone: its config need not be valid, so that status
     and rollback work while somebody edits. BadInputError for a domain that has no folder."""
     path = domain_folder(home.domains, name) / "slm.config.yaml"
-    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
-    tenant, _, project = _namespace(path, stamp).partition("/")
+    tenant, _, project = _namespace(path, _stamp(path)).partition("/")
     return Registry(home, tenant, project)
 
 
@@ -274,8 +273,17 @@ def registries(home: Home, name: str | None = None) -> list[Registry]:
     return [found[key] for key in sorted(found)]
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content, and with who may read it; empty for one that cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+
+
 @lru_cache(maxsize=4096)
-def _namespace(path: Path, _stamp: tuple[int, int]) -> str:
+def _namespace(path: Path, _as_of: tuple[int, ...]) -> str:
     """What a config file, as of its stamp, says of the namespace; sensors ask for it all the time."""
     import yaml
 

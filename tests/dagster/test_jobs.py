@@ -219,6 +219,10 @@ def test_fifty_jobs_in_flight_hold_no_run_and_are_watched_by_one_question(
     assert sorted(request.partition_key for request in found) == sorted(f"one|v{n}" for n in range(1, 8))
     assert sum(fake.state.calls.values()) == 8
     assert len({request.run_key for request in found}) == 7
+    hidden = next(iter(fake.state.executions))
+    fake.raw[f"executions/{hidden}/status"] = (200, b"<html>{{ 7*7 }}", {})
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert len(tick(instance, definitions)) == 6, "one answer that is none hides no other"
 
 
 def on_the_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

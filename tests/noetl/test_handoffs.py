@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
@@ -269,3 +271,16 @@ def test_everything_arrives_once_with_a_fifth_of_calls_failing_and_the_process_k
         urns = [e["metadata"]["urn"] for e in fake.state.entries if e["name"] == name]
         versions = [int(urn.rpartition("/")[2]) for urn in urns]
         assert versions == sorted(versions), "in order"
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(st.text() | st.sampled_from(["$(id)", "{{ 7*7 }}", "'; rm -rf /", "a\0b", "x" * 1_000_000]))
+def test_words_of_people_arrive_as_they_are_and_nowhere_else(registry, fake, server, words):
+    flag = registry.flags("travel").get("r")
+    flip = Flip("r", "release", 1, "f" * 64, flag.event if flag else 0)
+    registry.flip("travel", [flip], action="promote", actor=words, reason=words)
+    assert deliver(registry, server).delivered == 1
+    entry = fake.state.entries[-1]
+    assert entry["metadata"]["slm"]["reason"] == words == entry["metadata"]["slm"]["actor"]
+    assert entry["tags"] == ["slm-assets", "deployment", "flipped"]
+    assert (entry["name"], entry["kind"]) == ("travel.flags", "release")
