@@ -130,7 +130,7 @@ def a_supplier(rng: random.Random, taken: set[str]) -> Supplier:
     while name in taken:
         name = a_name(rng, language, rng.choice(country["legal"]))
     taken.add(name)
-    currency = rng.choice(country["abroad"]) if rng.random() < 0.2 and family != "receipt" else country["currency"]
+    currency = rng.choice(country["abroad"]) if rng.random() < 0.25 and family != "receipt" else country["currency"]
     sign = rng.choice(WORLD["symbols"][currency])
     hand = a_hand(rng, locale, sign)
     words = some_words(rng, locale)

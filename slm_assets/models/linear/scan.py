@@ -114,6 +114,24 @@ SCANNERS: Final[dict[str, Callable[[Page], Iterator[Piece]]]] = {
 """Name → the pieces of a text, in order, that may be a value of the kind."""
 
 
+WORDS_OF: Final = "words:"
+"""A scanner that looks for words: `words:eur|usd`."""
+
+
+def scan(page: Page, scanner: str) -> list[Piece]:
+    """The pieces of a text that a scanner finds, in order, each once."""
+    if scanner.startswith(WORDS_OF):
+        return [found.span() for found in _words(scanner).finditer(page.norm)]
+    return list(dict.fromkeys(SCANNERS[scanner](page)))
+
+
+@lru_cache(256)
+def _words(scanner: str) -> re.Pattern[str]:
+    words = sorted(scanner.removeprefix(WORDS_OF).split("|"), key=lambda word: (-len(word), word))
+    bounded = (("(?<!\\w)" if w[0].isalnum() else "") + re.escape(w) + ("(?!\\w)" if w[-1].isalnum() else "") for w in words)
+    return re.compile("|".join(bounded))
+
+
 def kinds_for(values: list[Any], casts: tuple[str, ...]) -> tuple[str, ...]:
     """The scanners that may find values like these, the narrowest first."""
     if casts and casts[0].startswith("date:"):
