@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -10,6 +11,7 @@ from slm_assets.models.linear.align import Occurrence
 from slm_assets.models.linear.scan import WORDS_OF
 from slm_assets.models.linear.spans import Document, Label
 
+_WORDS: Final = (re.compile(r"[^\W\d_]+"), re.compile(r"[^\W\d_]+\."), re.compile(r"[^\w\s|]"))
 COVERED: Final = 0.97
 _PRECISE: Final = 0.9
 _LIFT: Final = 0.4
@@ -23,7 +25,7 @@ def align_stated(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occur
     values = {str(o.value).lower(): o.value for o in occurrences if isinstance(o.value, str)}
     if len(values) < 3 or not all(values):
         return None
-    words = [{t.low for document in docs[o.row] for t in document.tokens if _is_word(t.low)} for o in occurrences]
+    words = [_words(docs[o.row]) for o in occurrences]
     total: Counter[str] = Counter()
     joint: Counter[tuple[str, str]] = Counter()
     share = Counter(str(o.value).lower() for o in occurrences)
@@ -58,5 +60,6 @@ def align_stated(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occur
     return label
 
 
-def _is_word(token: str) -> bool:
-    return "|" not in token and not any(map(str.isdigit, token))
+def _words(docs: Sequence[Document]) -> set[str]:
+    """Words, also with the dot of an abbreviation, and signs."""
+    return {word for document in docs for pattern in _WORDS for word in pattern.findall(document.page.norm)}
