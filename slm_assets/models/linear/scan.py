@@ -128,7 +128,9 @@ def scan(page: Page, scanner: str) -> list[Piece]:
 @lru_cache(256)
 def _words(scanner: str) -> re.Pattern[str]:
     words = sorted(scanner.removeprefix(WORDS_OF).split("|"), key=lambda word: (-len(word), word))
-    bounded = (("(?<!\\w)" if w[0].isalnum() else "") + re.escape(w) + ("(?!\\w)" if w[-1].isalnum() else "") for w in words)
+    bounded = (
+        ("(?<!\\w)" if w[0].isalnum() else "") + re.escape(w) + ("(?!\\w)" if w[-1].isalnum() else "") for w in words
+    )
     return re.compile("|".join(bounded))
 
 

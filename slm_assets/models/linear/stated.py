@@ -33,7 +33,11 @@ def align_stated(docs: Sequence[Sequence[Document]], occurrences: Sequence[Occur
         total.update(own)
         joint.update((word, str(o.value).lower()) for word in own)
     table = dict(values)
-    left = [(str(o.value).lower(), own) for o, own in zip(occurrences, words, strict=True) if str(o.value).lower() not in own]
+    left = [
+        (str(o.value).lower(), own)
+        for o, own in zip(occurrences, words, strict=True)
+        if str(o.value).lower() not in own
+    ]
     while left and len(table) < _MOST:
         gain = Counter((word, value) for value, own in left for word in own if word not in table)
         sure = [
