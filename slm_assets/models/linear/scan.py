@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -121,17 +121,26 @@ WORDS_OF: Final = "words:"
 def scan(page: Page, scanner: str) -> list[Piece]:
     """The pieces of a text that a scanner finds, in order, each once."""
     if scanner.startswith(WORDS_OF):
-        return [found.span() for found in _words(scanner).finditer(page.norm)]
+        return _stated(page.norm, scanner.removeprefix(WORDS_OF).split("|"))
     return list(dict.fromkeys(SCANNERS[scanner](page)))
 
 
-@lru_cache(256)
-def _words(scanner: str) -> re.Pattern[str]:
-    words = sorted(scanner.removeprefix(WORDS_OF).split("|"), key=lambda word: (-len(word), word))
-    bounded = (
-        ("(?<!\\w)" if w[0].isalnum() else "") + re.escape(w) + ("(?!\\w)" if w[-1].isalnum() else "") for w in words
-    )
-    return re.compile("|".join(bounded))
+def _stated(norm: str, words: Sequence[str]) -> list[Piece]:
+    """Where words stand by themselves; of two that overlap the first, the longer where both start alike."""
+    found = []
+    for word in words:
+        at = norm.find(word)
+        while at >= 0:
+            end = at + len(word)
+            inside = word[0].isalnum() and norm[at - 1 : at].isalnum()
+            if not inside and not (word[-1].isalnum() and norm[end : end + 1].isalnum()):
+                found.append((at, end))
+            at = norm.find(word, at + 1)
+    kept: list[Piece] = []
+    for start, end in sorted(found, key=lambda piece: (piece[0], -piece[1])):
+        if not kept or start >= kept[-1][1]:
+            kept.append((start, end))
+    return kept
 
 
 def kinds_for(values: list[Any], casts: tuple[str, ...]) -> tuple[str, ...]:
