@@ -24,8 +24,8 @@ from generator.noise import scanned
 from generator.paper import Paper
 from generator.written import WORDING
 
-SUPPLIERS = 850
-DOCUMENTS = 6
+SUPPLIERS = 1700
+DOCUMENTS = 3
 SEED = "invoices-1"
 SOURCES = {"email": "email", "receipt": "receipt"}
 

@@ -151,7 +151,7 @@ def test_people_and_accounts_are_nobodys(rows: list[Row]) -> None:
 
 def test_the_generator_writes_the_committed_rows(rows: list[Row], tmp_path: Path) -> None:
     for name in ("one", "two"):
-        command = [sys.executable, str(FOLDER / "generate.py"), "--out", str(tmp_path / name), "--suppliers", "50"]
+        command = [sys.executable, str(FOLDER / "generate.py"), "--out", str(tmp_path / name), "--suppliers", "100"]
         subprocess.run(command, check=True, cwd=tmp_path)
     files = [tmp_path / name / CORPUS.name for name in ("one", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()

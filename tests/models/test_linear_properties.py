@@ -107,13 +107,14 @@ written = st.sampled_from(
         ({"type": "number", "format": "money"}, amounts, lambda x: f"{x:,.2f}"),
         ({"type": "number", "format": "money"}, amounts, lambda x: f"{x:_.2f} EUR".replace(".", ",").replace("_", ".")),
         ({"type": "integer", "minimum": 0}, st.integers(0, 10**6), str),
+        ({"enum": ["eur", "usd", "chf"]}, st.sampled_from(["eur", "usd", "chf"]), str),
     ]
 )
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=QUICK)
-@given(data=st.data(), kinds=st.lists(written, min_size=1, max_size=3), listed=st.booleans())
-def test_random_texts(data: st.DataObject, kinds: list[Any], listed: bool) -> None:
+@given(data=st.data(), kinds=st.lists(written, min_size=1, max_size=3), listed=st.booleans(), tall=st.booleans())
+def test_random_texts(data: st.DataObject, kinds: list[Any], listed: bool, tall: bool) -> None:
     """Values that a text holds, some or all of them, once or in lines, in whatever form."""
     fields = {f"f{k}": kind for k, kind in enumerate(kinds)}
     item = {"type": "object", "properties": {name: kind[0] for name, kind in fields.items()}}
@@ -124,9 +125,14 @@ def test_random_texts(data: st.DataObject, kinds: list[Any], listed: bool) -> No
     for items in drawn:
         lines = [" ".join(f"{name} is {fields[name][2](v)}" for name, v in one.items()) for one in items]
         output = items if listed else (items[0] if items else {})
-        pairs.append(({"text": "\n".join(["please read", *lines])}, output))
+        head = ["please read", "", "A  B", "", "this"] if tall else ["please read"]
+        pairs.append(({"text": "\n".join([*head, *lines])}, output))
     model = linear.train(pairs, schema)
-    asked = [x for x, _ in pairs[:8]] + [{"text": data.draw(st.text(max_size=80))}, {"text": "f0 is " * 300}]
+    asked = [x for x, _ in pairs[:8]] + [
+        {"text": data.draw(st.text(max_size=80))},
+        {"text": "f0 is " * 300},
+        {"text": "f0\n1,5  eur\n" * 50},
+    ]
     answers = [model.predict(value) for value in asked]
     for value, answer in zip(asked, answers, strict=True):
         assert answer.valid and model.contract.is_valid(answer.output) and 0 <= answer.confidence <= 1

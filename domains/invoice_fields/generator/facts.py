@@ -130,7 +130,7 @@ def a_supplier(rng: random.Random, taken: set[str]) -> Supplier:
     while name in taken:
         name = a_name(rng, language, rng.choice(country["legal"]))
     taken.add(name)
-    currency = rng.choice(country["abroad"]) if rng.random() < 0.2 and family != "receipt" else country["currency"]
+    currency = rng.choice(country["abroad"]) if rng.random() < 0.25 and family != "receipt" else country["currency"]
     sign = rng.choice(WORLD["symbols"][currency])
     hand = a_hand(rng, locale, sign)
     words = some_words(rng, locale)
@@ -239,7 +239,7 @@ def _items(rng: random.Random, supplier: Supplier) -> list[Item]:
 def some_facts(rng: random.Random, supplier: Supplier) -> Facts:
     """What a document of the supplier states."""
     traits = supplier.traits
-    kinds = {"invoice": 70, "credit_note": 20, "reminder": 0 if supplier.family in ("receipt", "grid") else 10}
+    kinds = {"invoice": 65, "credit_note": 25, "reminder": 0 if supplier.family in ("receipt", "grid") else 10}
     kind = rng.choices(list(kinds), weights=list(kinds.values()))[0]
     issued = date(2025, 1, 2) + timedelta(days=rng.randrange(700))
     items = _items(rng, supplier)

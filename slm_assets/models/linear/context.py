@@ -75,7 +75,7 @@ def describe(
         left, head, place, shared = known
         inside = norm[max(cell.start, start - _LONGEST) : start]
         unit = _UNIT.match(inside) if numbers else None
-        if unit is None and inside and not inside.isspace():
+        if unit is None and inside and not inside.isspace() and (kind[:5] != "words" or _LETTERS.search(inside)):
             left = inside
         right = norm[end : min(end + _RIGHT, cell.end)].strip() if end < cell.end else ""
         if not right:

@@ -32,6 +32,7 @@ from slm_assets.models.linear.sources import (
     rank,
 )
 from slm_assets.models.linear.spans import Document, Label
+from slm_assets.models.linear.stated import align_stated
 
 OPEN: Final = 0.95
 OPEN_TEXT: Final = 0.8
@@ -213,6 +214,9 @@ class _Search:
         choices = self.corpus.contract.choices(place.paths[0])
         copied = not container and self._copied(place)
         if not container and choices is not None and choices <= 8 and not copied:
+            stated = self._laid(name, place, listed=True)
+            if stated is not None:
+                self._open(stated, len(texts))
             return
         listed = choices is not None or (distinct <= MANY and len(texts) >= 5 * distinct)
         hole = self._hole(
@@ -330,7 +334,7 @@ class _Search:
                 candidates = shortlist(rows, codes, [*known, learned])
                 covered, _ = cover(rows, codes, candidates)
         scalar = corpus.interner.texts[codes[0]][0] not in "{["
-        if scalar and tables and corpus.laid_out and not any(isinstance(step, int) for step in place.paths[0]):
+        if scalar and tables and corpus.laid_out:
             given, _ = cover(rows, codes, shortlist(rows, codes, known[:1]))
             hole = self._laid(name, place) if given.mean() < 0.98 else None
             if hole is not None:
@@ -355,16 +359,18 @@ class _Search:
         textual = len(found) >= TEXTUAL * len(rows)
         return Hole(name, candidates, label, found, max(0.0, unexplained), aligned, textual)
 
-    def _laid(self, name: str, place: Occurrences) -> Hole | None:
+    def _laid(self, name: str, place: Occurrences, *, listed: bool = False) -> Hole | None:
         """The hole of a place whose values are pieces of laid-out texts, if it is one: read from there alone."""
         corpus = self.corpus
+        if not corpus.laid_out or any(isinstance(step, int) for step in place.paths[0]):
+            return None
         items = [
             Occurrence(row, path, corpus.interner.value(code))
             for row, path, code in zip(place.rows, place.paths, place.codes, strict=True)
         ]
         form = corpus.contract.form(place.paths[0])
         months = corpus.months if form == "date" else {}
-        label = align_laid(corpus.docs, items, name, form, months)
+        label = align_stated(corpus.docs, items, name) if listed else align_laid(corpus.docs, items, name, form, months)
         if label is None:
             return None
         found = [item for item in items if item.places]

@@ -37,9 +37,9 @@ _BLOCKS: Final = 50_000
 
 @dataclass
 class Choice:
-    """Labels that one scanner's pieces may stand for. `labels`: indices of the tagger's; `names` of features by
-    template; `weights` [features, labels]; `silent`: may the text lack a value; `listed`: array whose items
-    a label belongs to, "" for none; `barren`: forms of pieces that are never a value."""
+    """Labels that one scanner's pieces may stand for. `labels`: indices of the tagger's; `names` of features, by
+    template; `weights` [features, labels]; `silent`: may the text lack a value; `listed`: array whose items a
+    label belongs to, "" for none; `barren`: forms of pieces that are never a value."""
 
     kind: str
     labels: list[int]

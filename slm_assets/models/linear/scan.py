@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -112,6 +112,35 @@ SCANNERS: Final[dict[str, Callable[[Page], Iterator[Piece]]]] = {
     "part": parts,
 }
 """Name → the pieces of a text, in order, that may be a value of the kind."""
+
+
+WORDS_OF: Final = "words:"
+"""A scanner that looks for words: `words:eur|usd`."""
+
+
+def scan(page: Page, scanner: str) -> list[Piece]:
+    """The pieces of a text that a scanner finds, in order, each once."""
+    if scanner.startswith(WORDS_OF):
+        return _stated(page.norm, scanner.removeprefix(WORDS_OF).split("|"))
+    return list(dict.fromkeys(SCANNERS[scanner](page)))
+
+
+def _stated(norm: str, words: Sequence[str]) -> list[Piece]:
+    """Where words stand by themselves; of two that overlap the first, the longer where both start alike."""
+    found = []
+    for word in words:
+        at = norm.find(word)
+        while at >= 0:
+            end = at + len(word)
+            inside = word[0].isalnum() and norm[at - 1 : at].isalnum()
+            if not inside and not (word[-1].isalnum() and norm[end : end + 1].isalnum()):
+                found.append((at, end))
+            at = norm.find(word, at + 1)
+    kept: list[Piece] = []
+    for start, end in sorted(found, key=lambda piece: (piece[0], -piece[1])):
+        if not kept or start >= kept[-1][1]:
+            kept.append((start, end))
+    return kept
 
 
 def kinds_for(values: list[Any], casts: tuple[str, ...]) -> tuple[str, ...]:

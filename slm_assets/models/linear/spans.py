@@ -12,7 +12,7 @@ from slm_assets.models.linear.formats import MONTHS, convention
 from slm_assets.models.linear.lexicon import outline
 from slm_assets.models.linear.page import Page
 from slm_assets.models.linear.paths import ABSENT, Path
-from slm_assets.models.linear.scan import SCANNERS, Piece
+from slm_assets.models.linear.scan import WORDS_OF, Piece, scan
 from slm_assets.models.linear.text import Token, cast, close, tokens
 
 _LONG: Final = 40
@@ -88,7 +88,7 @@ class Document:
         """What a scanner takes for possible values, each piece once."""
         known = self._pieces.get(scanner)
         if known is None:
-            known = self._pieces[scanner] = list(dict.fromkeys(SCANNERS[scanner](self.page)))
+            known = self._pieces[scanner] = scan(self.page, scanner)
         return known
 
     @cached_property
@@ -201,6 +201,8 @@ def cast_span(label: Label, document: Document, i: int, j: int, reading: str = "
 
 def casts_of(label: Label, piece: str) -> list[tuple[str, Any]]:
     """What each cast of a label makes of a piece of a text, where it makes anything."""
+    if label.scanner.startswith(WORDS_OF):
+        return [("", label.table[piece.lower()])] if piece.lower() in label.table else []
     found = [(name, cast(name, piece, label.months)) for name in label.casts]
     return [(name, value) for name, value in found if value is not ABSENT]
 
