@@ -250,14 +250,12 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     WAITS + "the loop": (
         "improvement.status",
-        "improvement.capture",
-        "improvement.capture.sample_rate",
-        "improvement.capture.outcome_signals",
         "improvement.schedule",
         "improvement.retrain_triggers",
         "improvement.governance.cost_budget",
         "improvement.min_new_real_turns",
     ),
+    "serving.paths": ("improvement.capture", "improvement.capture.sample_rate", "improvement.capture.outcome_signals"),
     "stages.serving": ("serving", "serving.fallback_below"),
     "people": ("teachers[].note", "model.note"),
 }
