@@ -8,12 +8,14 @@ release that is not the gated one is refused: the engine that answered goes on, 
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from slm_assets.domain.config import Role
@@ -136,50 +138,54 @@ class Engines:
             self.refresh()
 
     def load(self) -> None:
-        """Read the domains' configs and load what answers for each; a broken one is its own fault alone."""
+        """Read every domain and load what answers for it; a broken one is its own fault alone."""
         for name in self.names:
-            if self._stop.is_set():
-                return
-            try:
-                self._bases[name] = self._base(name)
-            except SlmError as error:
-                self.faults[name] = error.message
-                LOG.error("domain refused", extra={"fields": {"domain": name, "error": error.message}})
-                continue
-            self.refresh([name])
+            if not self._stop.is_set():
+                self._reached(partial(self._begin, name))
 
-    def _base(self, name: str) -> tuple[Domain, Registry]:
-        if name in RESERVED:
-            raise BadInputError(f"{name} is a path of the service itself", cure="rename the domain")
-        domain = load_domain(domain_folder(self._home.domains, name))
-        return domain, registry_for(self._home, domain.config)
+    def refresh(self) -> None:
+        """Follow the flags of every domain whose tenant and project had a flip since the last look; try again
+        what could not be loaded. While the registry cannot be read everything stays as it is."""
+        self._reached(self._look)
 
-    def refresh(self, only: Iterable[str] = ()) -> None:
-        """Follow the flags of the domains whose registry scope had a flip since the last look, and of `only`.
-
-        While the registry cannot be read everything stays as it is.
-        """
-        wanted = set(only)
-        again = set()
-        if self.refused and time.monotonic() >= self._retry_at:
-            again, self._retry_at = {key.partition(".")[0] for key in self.refused}, time.monotonic() + RETRY_SECONDS
+    def _reached(self, step: Callable[[], None]) -> None:
         try:
-            scopes = {(r.tenant, r.project): r for _, r in self._bases.values()}
-            newest = {scope: queries.last_flip(registry) for scope, registry in scopes.items()}
-            for name, (domain, registry) in self._bases.items():
-                scope = (registry.tenant, registry.project)
-                moved = not wanted and newest[scope] != self._seen.get(scope)
-                if name in wanted or name in again or moved:
-                    self._renew(domain, registry, again=name in again)
-            if not wanted:
-                self._seen |= newest
+            step()
             self.registry_fault = ""
         except Exception as error:
             if not self.registry_fault:
                 LOG.error("registry unreachable", extra={"fields": {"error": str(error)[:500]}})
-            self.registry_fault = str(error)[:500]
+            self.registry_fault = str(error)[:500] or type(error).__name__
 
-    def _renew(self, base: Domain, registry: Registry, *, again: bool) -> None:
+    def _begin(self, name: str) -> None:
+        try:
+            if name in RESERVED:
+                raise BadInputError(f"{name} is a path of the service itself", cure="rename the domain")
+            domain = load_domain(domain_folder(self._home.domains, name))
+            registry = registry_for(self._home, domain.config)
+        except BadInputError as error:
+            self.faults[name] = error.message
+            LOG.error("domain refused", extra={"fields": {"domain": name, "error": error.message}})
+            return
+        self._renew(domain, registry)
+        self._bases[name] = domain, registry
+
+    def _look(self) -> None:
+        for name in self.names:
+            if name not in self._bases and name not in self.faults:
+                self._begin(name)  # the registry was away when it was its turn
+        again: set[str] = set()
+        if self.refused and time.monotonic() >= self._retry_at:
+            again, self._retry_at = {key.partition(".")[0] for key in self.refused}, time.monotonic() + RETRY_SECONDS
+        scopes = {(registry.tenant, registry.project): registry for _, registry in self._bases.values()}
+        newest = {scope: queries.last_flip(registry) for scope, registry in scopes.items()}
+        for name, (domain, registry) in self._bases.items():
+            scope = (registry.tenant, registry.project)
+            if name in again or newest[scope] != self._seen.get(scope):
+                self._renew(domain, registry, again=name in again)
+        self._seen |= newest
+
+    def _renew(self, base: Domain, registry: Registry, *, again: bool = False) -> None:
         old = self._snapshots.get(base.name)
         found = registry.flags(base.name)
         flags = {role.id: found.get(role.id, Flag(role.id, "oracle")) for role in base.config.roles}
@@ -193,6 +199,8 @@ class Engines:
             over = old is not None and not old.leases
         if old is not None and over:
             _close(old)
+        for release in set(old.bundles if old else ()) - set(new.bundles):
+            shutil.rmtree(self._folder(registry, release), ignore_errors=True)
         told = {role: s.version or s.engine for role, s in new.engines.items()}
         LOG.info("serving", extra={"fields": {"domain": base.name, "engines": told, "refused": dict(self.refused)}})
 
@@ -210,12 +218,10 @@ class Engines:
         for role_id, flag in flags.items():
             try:
                 engines[role_id] = self._serving(registry, base, flag, opened, old)
-            except SlmError as error:
-                faults[role_id] = error.message
-                LOG.error(
-                    "role has no engine",
-                    extra={"fields": {"domain": base.name, "role": role_id, "error": error.message}},
-                )
+            except Exception as error:
+                faults[role_id] = _said(error)
+                told = {"domain": base.name, "role": role_id, "error": faults[role_id]}
+                LOG.error("role has no engine", extra={"fields": told})
         # What served before stays loaded: the way back is short.
         previous = {r: b for r, b in spare.items() if r in {f.release for f in (old.flags if old else {}).values()}}
         return Snapshot(
@@ -231,21 +237,28 @@ class Engines:
             serving = serving_of(registry, base, flag, opened)
             self.refused.pop(key, None)
             return serving
-        except SlmError as error:
+        except Exception as error:  # whatever a release is, the other domains go on
             if flag.release is None:
                 raise
-            self.refused[key] = error.message
-            LOG.error("release refused", extra={"fields": {"role": key, "error": error.message}})
+            self.refused[key] = said = _said(error)
+            LOG.error("release refused", extra={"fields": {"role": key, "error": said}})
             if old is not None and flag.role in old.engines:
                 return old.engines[flag.role]
-            return serving_oracle(base, flag.role, refused=error.message)
+            return serving_oracle(base, flag.role, refused=said)
 
     def _open(self, registry: Registry, release: str) -> Bundle:
-        folder = Path(self._scratch.name) / f"{registry.tenant}-{registry.project}-{release}"
+        folder = self._folder(registry, release)
         registry.store.get(release, folder)
         return open_bundle(folder)
+
+    def _folder(self, registry: Registry, release: str) -> Path:
+        return Path(self._scratch.name) / f"{registry.tenant}-{registry.project}-{release}"
 
 
 def _close(snapshot: Snapshot) -> None:
     for serving in snapshot.engines.values():
         serving.close()
+
+
+def _said(error: Exception) -> str:
+    return error.message if isinstance(error, SlmError) else f"{type(error).__name__}: {error}"[:500]

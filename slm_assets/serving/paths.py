@@ -66,7 +66,7 @@ class Paths:
         with self._engines.lease(domain, _tenant(request)) as snapshot:
             value = openai.input_of(body, snapshot.engine(role), role)
             turn = await turns.answer_role(snapshot, role, value)
-            self._answered(request, snapshot, turn, size)
+            self._answered(request, snapshot, turn, size, user=str(body.get("user") or ""))
         if body.get("stream"):
             return Response(openai.stream(turn, body["model"]), media_type="text/event-stream")
         return json_response(openai.completion(turn, body["model"]))
@@ -110,14 +110,14 @@ class Paths:
             raise Problem(503, "full", "too much at once: try again", headers={"retry-after": "1"})
         return json_response({"turn_id": turn_id, "recorded": True}, 202)
 
-    def _answered(self, request: Request, snapshot: Snapshot, turn: turns.Turn, size: int) -> None:
+    def _answered(self, request: Request, snapshot: Snapshot, turn: turns.Turn, size: int, user: str = "") -> None:
         """Count a turn, and offer it to the capture: neither waits for anything."""
         self._metrics.turn(turn)
         capture = snapshot.domain.config.improvement.capture
         if self._recorder is not None and capture is not None:
             scope = Scope(snapshot.tenant, snapshot.project, turn.domain)
             conversation = request.headers.get("x-conversation-id", "")
-            user = request.headers.get("x-user-id", "")
+            user = request.headers.get("x-user-id", user)
             self._recorder.offer(TurnRecord(scope, turn, conversation, user, capture.sample_rate, size))
 
     def _visible(self, request: Request) -> list[Snapshot]:

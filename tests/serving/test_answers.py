@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from slm_assets.engines.in_process import run_rollback
+from slm_assets.errors import SlmError
 from slm_assets.registry.registry import Flip
 from slm_assets.stages.plans import output_of
 from slm_assets.stages.rollback import rollback_request
@@ -210,6 +211,31 @@ def test_while_the_registry_is_away_everything_stays(home, serve, monkeypatch):
     assert service.post("/v1/tiny/triage", SURE).json()["version"] == "v1"
     ready = service.get("/readyz")
     assert ready.status_code == 200 and ready.json()["registry_reachable"] is False
+
+
+def test_a_registry_that_is_away_at_the_start_is_waited_for(home, serve, monkeypatch):
+    def away(*_arguments):
+        raise SlmError("registry: no route to host")
+
+    monkeypatch.setattr("slm_assets.serving.engines.registry_for", away)
+    service = serve(home)
+    assert service.get("/readyz").status_code == 503
+    loading = service.post("/v1/tiny/triage", SURE)
+    assert (loading.status_code, loading.json()["error"]["code"]) == (503, "loading")
+    monkeypatch.undo()
+    service.engines.refresh()
+    assert service.get("/readyz").status_code == 200
+    assert service.post("/v1/tiny/triage", SURE).json()["version"] == "v1"
+
+
+def test_a_release_that_cannot_be_loaded_at_all_stops_nobody(home, serve, monkeypatch):
+    def broken(_folder):
+        raise RuntimeError("not for this processor")
+
+    monkeypatch.setattr("slm_assets.serving.engines.open_bundle", broken)
+    service = serve(home)
+    assert service.post("/v1/tiny/triage", SURE).json()["fallback"]["reason"] == "release_refused"
+    assert "not for this processor" in service.engines.refused["tiny.triage"]
 
 
 def test_a_broken_domain_is_its_own_fault_alone(home, serve):
