@@ -7,6 +7,7 @@ release that is not the gated one is refused: the engine that answered goes on, 
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import tempfile
@@ -38,7 +39,7 @@ RESERVED = frozenset({"chat", "feedback", "models"})
 """Names of the service's own paths under /v1/."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Snapshot:
     """The engines of one domain at one moment; `faults`: role → why nothing answers for it."""
 
@@ -134,7 +135,13 @@ class Engines:
 
     def _follow(self) -> None:
         self.load()
-        while not self._stop.wait(self._poll):
+        settled: dict[str, Snapshot] = {}
+        while True:
+            if settled != self._snapshots:
+                settled = dict(self._snapshots)
+                _settle()
+            if self._stop.wait(self._poll):
+                return
             self.refresh()
 
     def load(self) -> None:
@@ -253,6 +260,14 @@ class Engines:
 
     def _folder(self, registry: Registry, release: str) -> Path:
         return Path(self._scratch.name) / f"{registry.tenant}-{registry.project}-{release}"
+
+
+def _settle() -> None:
+    """Take what was loaded out of the garbage collector's sight: it would stop every request for as long as it
+    walks through all models, tens of milliseconds each, and find nothing."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _close(snapshot: Snapshot) -> None:

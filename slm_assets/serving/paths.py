@@ -65,7 +65,7 @@ class Paths:
         domain, role = openai.model_of(body)
         with self._engines.lease(domain, _tenant(request)) as snapshot:
             value = openai.input_of(body, snapshot.engine(role), role)
-            turn = await turns.answer_role(snapshot, role, value)
+            turn = await turns.answer_role(snapshot, role, value, size)
             self._answered(request, snapshot, turn, size, user=str(body.get("user") or ""))
         if body.get("stream"):
             return Response(openai.stream(turn, body["model"]), media_type="text/event-stream")
@@ -82,7 +82,7 @@ class Paths:
         """A role's answer; the body is the role's input."""
         value, size = await read_json(request)
         with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
-            turn = await turns.answer_role(snapshot, request.path_params["role"], value)
+            turn = await turns.answer_role(snapshot, request.path_params["role"], value, size)
             self._answered(request, snapshot, turn, size)
         return json_response(turns.shown(turn))
 
@@ -90,7 +90,7 @@ class Paths:
         """The answers of every role; the body is the turn."""
         value, size = await read_json(request)
         with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
-            turn = await turns.answer_turn(snapshot, value)
+            turn = await turns.answer_turn(snapshot, value, size)
             self._answered(request, snapshot, turn, size)
         return json_response(turns.shown(turn))
 

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from slm_assets.engines.in_process import run_rollback
 from slm_assets.errors import SlmError
 from slm_assets.registry.registry import Flip
+from slm_assets.serving import turns
 from slm_assets.stages.plans import output_of
 from slm_assets.stages.rollback import rollback_request
 from tests.serving.conftest import BELOW
@@ -281,6 +282,24 @@ def test_a_python_oracle_does_not_hold_up_the_others(home, registry, serve, tmp_
     monkeypatch.setattr(serving.predictor, "predict", told)
     assert service.post("/v1/tiny/triage", {"text": "now"}).json()["output"] == {"intent": "greet", "urgent": True}
     assert serving.blocking and threads[0] is not threading.main_thread()
+
+
+def test_a_long_input_is_answered_beside_the_short_ones(home, serve, monkeypatch):
+    service = serve(home)
+    (snapshot,) = service.engines.snapshots()
+    predictor, threads = snapshot.engines["triage"].predictor, []
+    predict = predictor.predict
+
+    def told(value):
+        threads.append(threading.current_thread().name)
+        return predict(value)
+
+    monkeypatch.setattr(predictor, "predict", told)
+    long = orjson.dumps(SURE) + b" " * turns.LONG_BYTES
+    answers = [service.post(path, content=long).json() for path in ("/v1/tiny/triage", "/v1/tiny")]
+    assert answers[0]["output"] == answers[1]["roles"]["triage"]["output"] == {"intent": "track", "urgent": False}
+    service.post("/v1/tiny/triage", SURE)
+    assert [name.startswith("slm-long") for name in threads] == [True, True, False]
 
 
 def test_metrics_count_what_happened(home, serve):
