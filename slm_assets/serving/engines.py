@@ -8,60 +8,31 @@ release that is not the gated one is refused: the engine that answered goes on, 
 from __future__ import annotations
 
 import gc
-import logging
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from slm_assets.domain.config import Role
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain
-from slm_assets.errors import BadInputError, SlmError
+from slm_assets.errors import BadInputError
 from slm_assets.registry import queries
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Registry
 from slm_assets.serving.problems import Problem, shown
+from slm_assets.serving.snapshot import LOG, Snapshot, make_snapshot
 from slm_assets.stages.bundle import Bundle, open_bundle
 from slm_assets.stages.plans import registry_for
-from slm_assets.stages.serving import Serving, serving_of, serving_oracle
 
-LOG = logging.getLogger("slm.serving")
 POLL_SECONDS = 0.25
 """Between two looks at the flags: with the loading of a release a flip is answered by within a second."""
 RETRY_SECONDS = 30.0
 """Between two attempts at a release that was refused: its artifact may have been restored."""
 RESERVED = frozenset({"chat", "feedback", "models"})
 """Names of the service's own paths under /v1/."""
-
-
-@dataclass(eq=False)
-class Snapshot:
-    """The engines of one domain at one moment; `faults`: role → why nothing answers for it."""
-
-    domain: Domain
-    tenant: str
-    project: str
-    roles: tuple[Role, ...]
-    engines: Mapping[str, Serving]
-    flags: Mapping[str, Flag]
-    faults: Mapping[str, str]
-    bundles: Mapping[str, Bundle] = field(repr=False)
-    leases: int = 0
-    retired: bool = False
-
-    def engine(self, role_id: str) -> Serving:
-        """What answers for a role. Problem 404 or 503."""
-        if role_id in self.engines:
-            return self.engines[role_id]
-        if role_id in self.faults:
-            raise Problem(503, "unavailable", f"{self.domain.name}.{role_id}: {self.faults[role_id]}")
-        names = ", ".join(role.id for role in self.roles)
-        raise Problem(404, "role", f"domain {self.domain.name} has no role {shown(role_id)}", cure=f"one of {names}")
 
 
 class Engines:
@@ -109,7 +80,7 @@ class Engines:
                 snapshot.leases -= 1
                 over = snapshot.retired and not snapshot.leases
             if over:
-                _close(snapshot)
+                snapshot.close()
 
     def _missing(self, name: str, tenant: str) -> Problem:
         """The same words for a domain of another tenant as for none at all."""
@@ -130,7 +101,7 @@ class Engines:
         if self._thread is not None:
             self._thread.join()
         for snapshot in self._snapshots.values():
-            _close(snapshot)
+            snapshot.close()
         self._scratch.cleanup()
 
     def _follow(self) -> None:
@@ -198,60 +169,18 @@ class Engines:
         flags = {role.id: found.get(role.id, Flag(role.id, "oracle")) for role in base.config.roles}
         if old is not None and old.flags == flags and not again:
             return
-        new = self._snapshot(base, registry, flags, old)
+        new = make_snapshot(base, registry, flags, old, partial(self._open, registry), self.refused)
         with self._lock:
             self._snapshots[base.name] = new
             if old is not None:
                 old.retired = True
             over = old is not None and not old.leases
         if old is not None and over:
-            _close(old)
+            old.close()
         for release in set(old.bundles if old else ()) - set(new.bundles):
             shutil.rmtree(self._folder(registry, release), ignore_errors=True)
         told = {role: s.version or s.engine for role, s in new.engines.items()}
         LOG.info("serving", extra={"fields": {"domain": base.name, "engines": told, "refused": dict(self.refused)}})
-
-    def _snapshot(self, base: Domain, registry: Registry, flags: Mapping[str, Flag], old: Snapshot | None) -> Snapshot:
-        bundles: dict[str, Bundle] = {}
-        spare = dict(old.bundles) if old else {}
-
-        def opened(release: str) -> Bundle:
-            if release not in bundles:
-                bundles[release] = spare[release] if release in spare else self._open(registry, release)
-            return bundles[release]
-
-        engines: dict[str, Serving] = {}
-        faults: dict[str, str] = {}
-        for role_id, flag in flags.items():
-            try:
-                engines[role_id] = self._serving(registry, base, flag, opened, old)
-            except Exception as error:
-                faults[role_id] = _said(error)
-                told = {"domain": base.name, "role": role_id, "error": faults[role_id]}
-                LOG.error("role has no engine", extra={"fields": told})
-        # What served before stays loaded: the way back is short.
-        previous = {r: b for r, b in spare.items() if r in {f.release for f in (old.flags if old else {}).values()}}
-        return Snapshot(
-            base, registry.tenant, registry.project, tuple(base.config.roles), engines, flags, faults,
-            {**previous, **bundles},
-        )  # fmt: skip
-
-    def _serving(
-        self, registry: Registry, base: Domain, flag: Flag, opened: Callable[[str], Bundle], old: Snapshot | None
-    ) -> Serving:
-        key = f"{base.name}.{flag.role}"
-        try:
-            serving = serving_of(registry, base, flag, opened)
-            self.refused.pop(key, None)
-            return serving
-        except Exception as error:  # whatever a release is, the other domains go on
-            if flag.release is None:
-                raise
-            self.refused[key] = said = _said(error)
-            LOG.error("release refused", extra={"fields": {"role": key, "error": said}})
-            if old is not None and flag.role in old.engines:
-                return old.engines[flag.role]
-            return serving_oracle(base, flag.role, refused=said)
 
     def _open(self, registry: Registry, release: str) -> Bundle:
         folder = self._folder(registry, release)
@@ -268,12 +197,3 @@ def _settle() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-
-
-def _close(snapshot: Snapshot) -> None:
-    for serving in snapshot.engines.values():
-        serving.close()
-
-
-def _said(error: Exception) -> str:
-    return error.message if isinstance(error, SlmError) else f"{type(error).__name__}: {error}"[:500]

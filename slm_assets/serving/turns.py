@@ -21,8 +21,8 @@ from starlette.concurrency import run_in_threadpool
 from slm_assets.canonical import Json
 from slm_assets.domain.turns import role_input
 from slm_assets.errors import SlmError
-from slm_assets.serving.engines import Snapshot
 from slm_assets.serving.problems import Problem
+from slm_assets.serving.snapshot import Snapshot
 from slm_assets.stages.answering import Answer, BrokenContractError, check, respond
 from slm_assets.stages.serving import Serving
 
