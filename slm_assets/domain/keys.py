@@ -253,7 +253,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     WAITS + "the loop": (
         "improvement.status",
-        "improvement.capture.sample_rate",
         "improvement.schedule",
         "improvement.retrain_triggers",
         "improvement.governance.cost_budget",
@@ -279,6 +278,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "stages.*.container.volumes[].mount",
         "stages.*.container.volumes[].read_only",
     ),
+    "serving.paths": ("improvement.capture", "improvement.capture.sample_rate", "improvement.capture.outcome_signals"),
     "stages.serving": ("serving", "serving.fallback_below"),
     "people": ("teachers[].note", "model.note"),
 }

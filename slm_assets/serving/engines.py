@@ -7,58 +7,32 @@ release that is not the gated one is refused: the engine that answered goes on, 
 
 from __future__ import annotations
 
-import logging
+import gc
+import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from slm_assets.domain.config import Role
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain
-from slm_assets.errors import BadInputError, SlmError
+from slm_assets.errors import BadInputError
 from slm_assets.registry import queries
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Registry
 from slm_assets.serving.problems import Problem, shown
+from slm_assets.serving.snapshot import LOG, Snapshot, make_snapshot
 from slm_assets.stages.bundle import Bundle, open_bundle
 from slm_assets.stages.plans import registry_for
-from slm_assets.stages.serving import Serving, serving_of, serving_oracle
 
-LOG = logging.getLogger("slm.serving")
 POLL_SECONDS = 0.25
 """Between two looks at the flags: with the loading of a release a flip is answered by within a second."""
 RETRY_SECONDS = 30.0
 """Between two attempts at a release that was refused: its artifact may have been restored."""
 RESERVED = frozenset({"chat", "feedback", "models"})
 """Names of the service's own paths under /v1/."""
-
-
-@dataclass
-class Snapshot:
-    """The engines of one domain at one moment; `faults`: role → why nothing answers for it."""
-
-    domain: Domain
-    tenant: str
-    project: str
-    roles: tuple[Role, ...]
-    engines: Mapping[str, Serving]
-    flags: Mapping[str, Flag]
-    faults: Mapping[str, str]
-    bundles: Mapping[str, Bundle] = field(repr=False)
-    leases: int = 0
-    retired: bool = False
-
-    def engine(self, role_id: str) -> Serving:
-        """What answers for a role. Problem 404 or 503."""
-        if role_id in self.engines:
-            return self.engines[role_id]
-        if role_id in self.faults:
-            raise Problem(503, "unavailable", f"{self.domain.name}.{role_id}: {self.faults[role_id]}")
-        names = ", ".join(role.id for role in self.roles)
-        raise Problem(404, "role", f"domain {self.domain.name} has no role {shown(role_id)}", cure=f"one of {names}")
 
 
 class Engines:
@@ -106,7 +80,7 @@ class Engines:
                 snapshot.leases -= 1
                 over = snapshot.retired and not snapshot.leases
             if over:
-                _close(snapshot)
+                snapshot.close()
 
     def _missing(self, name: str, tenant: str) -> Problem:
         """The same words for a domain of another tenant as for none at all."""
@@ -127,125 +101,99 @@ class Engines:
         if self._thread is not None:
             self._thread.join()
         for snapshot in self._snapshots.values():
-            _close(snapshot)
+            snapshot.close()
         self._scratch.cleanup()
 
     def _follow(self) -> None:
         self.load()
-        while not self._stop.wait(self._poll):
+        settled: dict[str, Snapshot] = {}
+        while True:
+            if settled != self._snapshots:
+                settled = dict(self._snapshots)
+                _settle()
+            if self._stop.wait(self._poll):
+                return
             self.refresh()
 
     def load(self) -> None:
-        """Read the domains' configs and load what answers for each; a broken one is its own fault alone."""
+        """Read every domain and load what answers for it; a broken one is its own fault alone."""
         for name in self.names:
-            if self._stop.is_set():
-                return
-            try:
-                self._bases[name] = self._base(name)
-            except SlmError as error:
-                self.faults[name] = error.message
-                LOG.error("domain refused", extra={"fields": {"domain": name, "error": error.message}})
-                continue
-            self.refresh([name])
+            if not self._stop.is_set():
+                self._reached(partial(self._begin, name))
 
-    def _base(self, name: str) -> tuple[Domain, Registry]:
-        if name in RESERVED:
-            raise BadInputError(f"{name} is a path of the service itself", cure="rename the domain")
-        domain = load_domain(domain_folder(self._home.domains, name))
-        return domain, registry_for(self._home, domain.config)
+    def refresh(self) -> None:
+        """Follow the flags of every domain whose tenant and project had a flip since the last look; try again
+        what could not be loaded. While the registry cannot be read everything stays as it is."""
+        self._reached(self._look)
 
-    def refresh(self, only: Iterable[str] = ()) -> None:
-        """Follow the flags of the domains whose registry scope had a flip since the last look, and of `only`.
-
-        While the registry cannot be read everything stays as it is.
-        """
-        wanted = set(only)
-        again = set()
-        if self.refused and time.monotonic() >= self._retry_at:
-            again, self._retry_at = {key.partition(".")[0] for key in self.refused}, time.monotonic() + RETRY_SECONDS
+    def _reached(self, step: Callable[[], None]) -> None:
         try:
-            scopes = {(r.tenant, r.project): r for _, r in self._bases.values()}
-            newest = {scope: queries.last_flip(registry) for scope, registry in scopes.items()}
-            for name, (domain, registry) in self._bases.items():
-                scope = (registry.tenant, registry.project)
-                moved = not wanted and newest[scope] != self._seen.get(scope)
-                if name in wanted or name in again or moved:
-                    self._renew(domain, registry, again=name in again)
-            if not wanted:
-                self._seen |= newest
+            step()
             self.registry_fault = ""
         except Exception as error:
             if not self.registry_fault:
                 LOG.error("registry unreachable", extra={"fields": {"error": str(error)[:500]}})
-            self.registry_fault = str(error)[:500]
+            self.registry_fault = str(error)[:500] or type(error).__name__
 
-    def _renew(self, base: Domain, registry: Registry, *, again: bool) -> None:
+    def _begin(self, name: str) -> None:
+        try:
+            if name in RESERVED:
+                raise BadInputError(f"{name} is a path of the service itself", cure="rename the domain")
+            domain = load_domain(domain_folder(self._home.domains, name))
+            registry = registry_for(self._home, domain.config)
+        except BadInputError as error:
+            self.faults[name] = error.message
+            LOG.error("domain refused", extra={"fields": {"domain": name, "error": error.message}})
+            return
+        self._renew(domain, registry)
+        self._bases[name] = domain, registry
+
+    def _look(self) -> None:
+        for name in self.names:
+            if name not in self._bases and name not in self.faults:
+                self._begin(name)  # the registry was away when it was its turn
+        again: set[str] = set()
+        if self.refused and time.monotonic() >= self._retry_at:
+            again, self._retry_at = {key.partition(".")[0] for key in self.refused}, time.monotonic() + RETRY_SECONDS
+        scopes = {(registry.tenant, registry.project): registry for _, registry in self._bases.values()}
+        newest = {scope: queries.last_flip(registry) for scope, registry in scopes.items()}
+        for name, (domain, registry) in self._bases.items():
+            scope = (registry.tenant, registry.project)
+            if name in again or newest[scope] != self._seen.get(scope):
+                self._renew(domain, registry, again=name in again)
+        self._seen |= newest
+
+    def _renew(self, base: Domain, registry: Registry, *, again: bool = False) -> None:
         old = self._snapshots.get(base.name)
         found = registry.flags(base.name)
         flags = {role.id: found.get(role.id, Flag(role.id, "oracle")) for role in base.config.roles}
         if old is not None and old.flags == flags and not again:
             return
-        new = self._snapshot(base, registry, flags, old)
+        new = make_snapshot(base, registry, flags, old, partial(self._open, registry), self.refused)
         with self._lock:
             self._snapshots[base.name] = new
             if old is not None:
                 old.retired = True
             over = old is not None and not old.leases
         if old is not None and over:
-            _close(old)
+            old.close()
+        for release in set(old.bundles if old else ()) - set(new.bundles):
+            shutil.rmtree(self._folder(registry, release), ignore_errors=True)
         told = {role: s.version or s.engine for role, s in new.engines.items()}
         LOG.info("serving", extra={"fields": {"domain": base.name, "engines": told, "refused": dict(self.refused)}})
 
-    def _snapshot(self, base: Domain, registry: Registry, flags: Mapping[str, Flag], old: Snapshot | None) -> Snapshot:
-        bundles: dict[str, Bundle] = {}
-        spare = dict(old.bundles) if old else {}
-
-        def opened(release: str) -> Bundle:
-            if release not in bundles:
-                bundles[release] = spare[release] if release in spare else self._open(registry, release)
-            return bundles[release]
-
-        engines: dict[str, Serving] = {}
-        faults: dict[str, str] = {}
-        for role_id, flag in flags.items():
-            try:
-                engines[role_id] = self._serving(registry, base, flag, opened, old)
-            except SlmError as error:
-                faults[role_id] = error.message
-                LOG.error(
-                    "role has no engine",
-                    extra={"fields": {"domain": base.name, "role": role_id, "error": error.message}},
-                )
-        # What served before stays loaded: the way back is short.
-        previous = {r: b for r, b in spare.items() if r in {f.release for f in (old.flags if old else {}).values()}}
-        return Snapshot(
-            base, registry.tenant, registry.project, tuple(base.config.roles), engines, flags, faults,
-            {**previous, **bundles},
-        )  # fmt: skip
-
-    def _serving(
-        self, registry: Registry, base: Domain, flag: Flag, opened: Callable[[str], Bundle], old: Snapshot | None
-    ) -> Serving:
-        key = f"{base.name}.{flag.role}"
-        try:
-            serving = serving_of(registry, base, flag, opened)
-            self.refused.pop(key, None)
-            return serving
-        except SlmError as error:
-            if flag.release is None:
-                raise
-            self.refused[key] = error.message
-            LOG.error("release refused", extra={"fields": {"role": key, "error": error.message}})
-            if old is not None and flag.role in old.engines:
-                return old.engines[flag.role]
-            return serving_oracle(base, flag.role, refused=error.message)
-
     def _open(self, registry: Registry, release: str) -> Bundle:
-        folder = Path(self._scratch.name) / f"{registry.tenant}-{registry.project}-{release}"
+        folder = self._folder(registry, release)
         registry.store.get(release, folder)
         return open_bundle(folder)
 
+    def _folder(self, registry: Registry, release: str) -> Path:
+        return Path(self._scratch.name) / f"{registry.tenant}-{registry.project}-{release}"
 
-def _close(snapshot: Snapshot) -> None:
-    for serving in snapshot.engines.values():
-        serving.close()
+
+def _settle() -> None:
+    """Take what was loaded out of the garbage collector's sight: it would stop every request for as long as it
+    walks through all models, tens of milliseconds each, and find nothing."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

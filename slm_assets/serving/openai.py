@@ -10,8 +10,8 @@ import orjson
 
 from slm_assets.canonical import Json
 from slm_assets.serving.body import parse
-from slm_assets.serving.engines import Snapshot
 from slm_assets.serving.problems import Problem, shown
+from slm_assets.serving.snapshot import Snapshot
 from slm_assets.serving.turns import Turn
 from slm_assets.stages.serving import Serving
 

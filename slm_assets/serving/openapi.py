@@ -7,7 +7,7 @@ from typing import Any
 
 from slm_assets.canonical import Json
 from slm_assets.serving.capture.records import SIGNALS
-from slm_assets.serving.engines import Snapshot
+from slm_assets.serving.snapshot import Snapshot
 
 _ERROR = {
     "type": "object",

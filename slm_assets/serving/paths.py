@@ -13,10 +13,11 @@ from slm_assets.serving import openai, turns
 from slm_assets.serving.body import read_json
 from slm_assets.serving.capture.recorder import Recorder
 from slm_assets.serving.capture.records import SIGNALS, OutcomeRecord, Scope, TurnRecord
-from slm_assets.serving.engines import Engines, Snapshot
+from slm_assets.serving.engines import Engines
 from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.openapi import describe
 from slm_assets.serving.problems import Problem, json_response, shown
+from slm_assets.serving.snapshot import Snapshot
 from slm_assets.serving.tokens import OPERATOR
 
 _TURN_ID = re.compile(r"([a-z][a-z0-9_]{0,62})-([0-9a-f]{11})-[0-9a-f]{6}-[0-9a-f]{12}")
@@ -65,8 +66,8 @@ class Paths:
         domain, role = openai.model_of(body)
         with self._engines.lease(domain, _tenant(request)) as snapshot:
             value = openai.input_of(body, snapshot.engine(role), role)
-            turn = await turns.answer_role(snapshot, role, value)
-            self._answered(request, snapshot, turn, size)
+            turn = await turns.answer_role(snapshot, role, value, size)
+            self._answered(request, snapshot, turn, size, user=str(body.get("user") or ""))
         if body.get("stream"):
             return Response(openai.stream(turn, body["model"]), media_type="text/event-stream")
         return json_response(openai.completion(turn, body["model"]))
@@ -82,7 +83,7 @@ class Paths:
         """A role's answer; the body is the role's input."""
         value, size = await read_json(request)
         with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
-            turn = await turns.answer_role(snapshot, request.path_params["role"], value)
+            turn = await turns.answer_role(snapshot, request.path_params["role"], value, size)
             self._answered(request, snapshot, turn, size)
         return json_response(turns.shown(turn))
 
@@ -90,7 +91,7 @@ class Paths:
         """The answers of every role; the body is the turn."""
         value, size = await read_json(request)
         with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
-            turn = await turns.answer_turn(snapshot, value)
+            turn = await turns.answer_turn(snapshot, value, size)
             self._answered(request, snapshot, turn, size)
         return json_response(turns.shown(turn))
 
@@ -110,14 +111,14 @@ class Paths:
             raise Problem(503, "full", "too much at once: try again", headers={"retry-after": "1"})
         return json_response({"turn_id": turn_id, "recorded": True}, 202)
 
-    def _answered(self, request: Request, snapshot: Snapshot, turn: turns.Turn, size: int) -> None:
+    def _answered(self, request: Request, snapshot: Snapshot, turn: turns.Turn, size: int, user: str = "") -> None:
         """Count a turn, and offer it to the capture: neither waits for anything."""
         self._metrics.turn(turn)
         capture = snapshot.domain.config.improvement.capture
         if self._recorder is not None and capture is not None:
             scope = Scope(snapshot.tenant, snapshot.project, turn.domain)
             conversation = request.headers.get("x-conversation-id", "")
-            user = request.headers.get("x-user-id", "")
+            user = request.headers.get("x-user-id", user)
             self._recorder.offer(TurnRecord(scope, turn, conversation, user, capture.sample_rate, size))
 
     def _visible(self, request: Request) -> list[Snapshot]:

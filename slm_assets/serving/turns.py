@@ -1,15 +1,18 @@
 """Answering a role or a whole turn: contract first, then the engine, then the record for capture.
 
 Engines answer in the event loop: an answer is a fraction of a millisecond of Python, which a thread cannot
-run beside the loop's own, so that handing it over costs more than it gives. Only what waits for another
-process (a python oracle) goes to a thread.
+run beside the loop's own, so that handing it over costs more than it gives. To a thread goes only what waits for
+another process (a python oracle), and a long input, whose answer may take a hundred times as long as another's:
+those queue behind each other and not before the short ones.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +21,16 @@ from starlette.concurrency import run_in_threadpool
 from slm_assets.canonical import Json
 from slm_assets.domain.turns import role_input
 from slm_assets.errors import SlmError
-from slm_assets.serving.engines import Snapshot
 from slm_assets.serving.problems import Problem
+from slm_assets.serving.snapshot import Snapshot
 from slm_assets.stages.answering import Answer, BrokenContractError, check, respond
 from slm_assets.stages.serving import Serving
 
 INSTANCE = secrets.token_hex(3)
 """Tells the processes of a deployment apart, in turn ids and in the names of their capture files."""
+LONG_BYTES = 8192
+"""Of a request's body; above it the answer is made in the one thread for long inputs."""
+_LONG = ThreadPoolExecutor(1, "slm-long")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,15 @@ def new_turn_id(domain: str, at: float) -> str:
     return f"{domain}-{int(at * 1000):011x}-{INSTANCE}-{secrets.token_hex(6)}"
 
 
-async def answer_role(snapshot: Snapshot, role_id: str, value: Json) -> Turn:
-    """Answer one role's input. Problem 404, 422 with the JSON path, or 500."""
+async def answer_role(snapshot: Snapshot, role_id: str, value: Json, size: int) -> Turn:
+    """Answer one role's input of `size` bytes. Problem 404, 422 with the JSON path, or 500."""
     at, started = time.time(), time.perf_counter()
-    answer = await _answer(snapshot.engine(role_id), role_id, value, whole=False)
+    answer = await _answer(snapshot.engine(role_id), role_id, value, size, whole=False)
     name = snapshot.domain.name
     return Turn(new_turn_id(name, at), at, name, role_id, value, {role_id: answer}, time.perf_counter() - started)
 
 
-async def answer_turn(snapshot: Snapshot, turn: Json) -> Turn:
+async def answer_turn(snapshot: Snapshot, turn: Json, size: int) -> Turn:
     """Answer a whole turn, each role with what the earlier ones gave. Problem 422 or 500."""
     at, started = time.time(), time.perf_counter()
     answers: dict[str, Answer] = {}
@@ -61,7 +67,7 @@ async def answer_turn(snapshot: Snapshot, turn: Json) -> Turn:
         serving = snapshot.engine(role.id)
         outputs = {name: answers[name].output for name in answers}
         value = role_input(serving.domain.role(role.id), turn, outputs)
-        answers[role.id] = await _answer(serving, role.id, value, whole=True)
+        answers[role.id] = await _answer(serving, role.id, value, size, whole=True)
     name = snapshot.domain.name
     return Turn(new_turn_id(name, at), at, name, None, turn, answers, time.perf_counter() - started)
 
@@ -77,10 +83,14 @@ def shown(turn: Turn) -> dict[str, Any]:
     }
 
 
-async def _answer(serving: Serving, role_id: str, value: Json, *, whole: bool) -> Answer:
+async def _answer(serving: Serving, role_id: str, value: Json, size: int, *, whole: bool) -> Answer:
     try:
         check(serving, role_id, value)
-        return await run_in_threadpool(_alone, serving, value) if serving.blocking else respond(serving, value)
+        if serving.blocking:
+            return await run_in_threadpool(_alone, serving, value)
+        if size > LONG_BYTES:
+            return await asyncio.get_running_loop().run_in_executor(_LONG, respond, serving, value)
+        return respond(serving, value)
     except BrokenContractError as error:
         raise _broken(error, role_id, whole=whole) from None
     except SlmError as error:

@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from slm_assets.engines.in_process import run_rollback
+from slm_assets.errors import SlmError
 from slm_assets.registry.registry import Flip
+from slm_assets.serving import turns
 from slm_assets.stages.plans import output_of
 from slm_assets.stages.rollback import rollback_request
 from tests.serving.conftest import BELOW
@@ -212,6 +214,31 @@ def test_while_the_registry_is_away_everything_stays(home, serve, monkeypatch):
     assert ready.status_code == 200 and ready.json()["registry_reachable"] is False
 
 
+def test_a_registry_that_is_away_at_the_start_is_waited_for(home, serve, monkeypatch):
+    def away(*_arguments):
+        raise SlmError("registry: no route to host")
+
+    monkeypatch.setattr("slm_assets.serving.engines.registry_for", away)
+    service = serve(home)
+    assert service.get("/readyz").status_code == 503
+    loading = service.post("/v1/tiny/triage", SURE)
+    assert (loading.status_code, loading.json()["error"]["code"]) == (503, "loading")
+    monkeypatch.undo()
+    service.engines.refresh()
+    assert service.get("/readyz").status_code == 200
+    assert service.post("/v1/tiny/triage", SURE).json()["version"] == "v1"
+
+
+def test_a_release_that_cannot_be_loaded_at_all_stops_nobody(home, serve, monkeypatch):
+    def broken(_folder):
+        raise RuntimeError("not for this processor")
+
+    monkeypatch.setattr("slm_assets.serving.engines.open_bundle", broken)
+    service = serve(home)
+    assert service.post("/v1/tiny/triage", SURE).json()["fallback"]["reason"] == "release_refused"
+    assert "not for this processor" in service.engines.refused["tiny.triage"]
+
+
 def test_a_broken_domain_is_its_own_fault_alone(home, serve):
     broken = home.domains / "broken"
     broken.mkdir()
@@ -255,6 +282,24 @@ def test_a_python_oracle_does_not_hold_up_the_others(home, registry, serve, tmp_
     monkeypatch.setattr(serving.predictor, "predict", told)
     assert service.post("/v1/tiny/triage", {"text": "now"}).json()["output"] == {"intent": "greet", "urgent": True}
     assert serving.blocking and threads[0] is not threading.main_thread()
+
+
+def test_a_long_input_is_answered_beside_the_short_ones(home, serve, monkeypatch):
+    service = serve(home)
+    (snapshot,) = service.engines.snapshots()
+    predictor, threads = snapshot.engines["triage"].predictor, []
+    predict = predictor.predict
+
+    def told(value):
+        threads.append(threading.current_thread().name)
+        return predict(value)
+
+    monkeypatch.setattr(predictor, "predict", told)
+    long = orjson.dumps(SURE) + b" " * turns.LONG_BYTES
+    answers = [service.post(path, content=long).json() for path in ("/v1/tiny/triage", "/v1/tiny")]
+    assert answers[0]["output"] == answers[1]["roles"]["triage"]["output"] == {"intent": "track", "urgent": False}
+    service.post("/v1/tiny/triage", SURE)
+    assert [name.startswith("slm-long") for name in threads] == [True, True, False]
 
 
 def test_metrics_count_what_happened(home, serve):

@@ -7,12 +7,14 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 from slm_assets.canonical import read_jsonl
+from slm_assets.models.base import Prediction
 from slm_assets.serving.capture import segments
 from slm_assets.serving.capture.reader import captured_turns
 from slm_assets.serving.capture.recorder import Limits, Recorder
@@ -112,8 +114,6 @@ def test_an_unsampled_turn_is_kept_when_a_bad_outcome_comes_in_time(home, serve)
 
 
 def test_a_turn_whose_model_failed_is_always_kept(home, serve):
-    from dataclasses import replace
-
     class Broken:
         def predict(self, value):
             raise ValueError(f"about {value['text']}")
@@ -127,6 +127,34 @@ def test_a_turn_whose_model_failed_is_always_kept(home, serve):
     (turn,) = turns(home)
     assert turn["why"] == ["error"] and turn["answers"]["triage"]["fallback"]["reason"] == "error"
     assert turn["answers"]["triage"]["error"] == "ValueError: about where is my <X> parcel"
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_turn_whose_model_broke_the_contract_is_always_kept(home, serve, behind):
+    class Odd:
+        def predict(self, value):
+            return Prediction({"intent": "none"}, 0.9, valid=False)
+
+    rate(home, 0.0)
+    service = serve(home)
+    (snapshot,) = service.engines.snapshots()
+    serving = snapshot.engines["triage"]
+    snapshot.engines["triage"] = replace(serving, predictor=Odd(), oracle=serving.oracle if behind else None)
+    answer = service.post("/v1/tiny/triage", SURE).json()
+    assert (answer["valid"], answer["engine"]) == ((True, "oracle") if behind else (False, "release"))
+    service.recorder.close()
+    (turn,) = turns(home)
+    assert turn["why"] == ["invalid"] and turn["probability"] == 1.0
+
+
+def test_the_user_of_an_openai_question_is_the_user(home, serve):
+    service = serve(home)
+    question = {"model": "tiny/triage", "messages": [{"role": "user", "content": "hi"}], "user": "ada"}
+    service.post("/v1/chat/completions", question)
+    service.post("/v1/tiny/triage", SURE, headers={"x-user-id": "ada"})
+    service.recorder.close()
+    first, second = turns(home)
+    assert first["user"] == second["user"] != ""
 
 
 @pytest.mark.parametrize(

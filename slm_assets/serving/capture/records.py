@@ -72,7 +72,7 @@ def why_kept(record: TurnRecord) -> Kept | None:
     answers = record.turn.answers.values()
     if any(answer.error for answer in answers):
         return "error"
-    if not all(answer.valid for answer in answers):
+    if any(not answer.valid or answer.fallback == "invalid" for answer in answers):
         return "invalid"
     return "sampled" if sampled(record.scope, record.conversation or record.turn.id, record.rate) else None
 
