@@ -17,7 +17,8 @@ from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry.home import Home
 from slm_assets.serving import guard
 from slm_assets.serving.app import create_app
-from slm_assets.serving.capture.recorder import Recorder, Redactor
+from slm_assets.serving.capture.recorder import Recorder
+from slm_assets.serving.capture.records import Redactor
 from slm_assets.serving.engines import Engines
 from slm_assets.serving.tokens import read_tokens
 from slm_assets.serving.turns import INSTANCE

@@ -25,7 +25,7 @@ from tests.serving.conftest import TOKENS
 SURE = {"text": "where is my parcel"}
 RUN = """
 from slm_assets.serving.run import run
-run((), host="127.0.0.1", port=0, tokens=(), allow_hosts=(), redact=lambda value: value)
+run((), host="127.0.0.1", port=0, tokens=(), allow_hosts=(), redact=lambda domain, value: value)
 """
 
 
