@@ -45,7 +45,7 @@ uvicorn.run(app, port=0, access_log=False)
 SERVICE = """
 import sys
 from slm_assets.serving.run import run
-redact = (lambda value: value) if sys.argv[2] == "kept" else None
+redact = (lambda domain, value: value) if sys.argv[2] == "kept" else None
 run((sys.argv[1],), host="127.0.0.1", port=0, tokens=(), allow_hosts=(), redact=redact)
 """
 CONSTANT = {

@@ -12,11 +12,13 @@ from typing import Any
 import orjson
 import uvicorn
 
-from slm_assets.errors import BadInputError
+from slm_assets.domain.loading import domain_folder
+from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry.home import Home
 from slm_assets.serving import guard
 from slm_assets.serving.app import create_app
-from slm_assets.serving.capture.recorder import Recorder, Redactor
+from slm_assets.serving.capture.recorder import Recorder
+from slm_assets.serving.capture.records import Redactor
 from slm_assets.serving.engines import Engines
 from slm_assets.serving.tokens import read_tokens
 from slm_assets.serving.turns import INSTANCE
@@ -42,6 +44,8 @@ def run(
     known = read_tokens(tokens, os.environ)
     hosts = guard.allowed_hosts(host, allow_hosts, known)
     home = Home.from_env()
+    for name in domains:
+        domain_folder(home.domains, name)  # a name that is none is told now and not to every caller
     engines = Engines(home, domains)
     if not engines.names:
         raise BadInputError(f"no domain in {home.domains}", cure="set SLM_DOMAINS, or write domains/<name>/")
@@ -65,7 +69,14 @@ def run(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run()
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit:
+        # Its exit code is uvicorn's own: 3 would say here that a gate said no.
+        raise SlmError(
+            f"the service could not start on {host}:{port}; its log has the reason",
+            cure="choose another --port, or stop what has this one",
+        ) from None
 
 
 def log_json() -> None:

@@ -113,7 +113,11 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         engines = Engines(home)
         engines.load()
         clock = Clock()
-        recorder = Recorder(home.root / "capture", redact, "test", limits=limits, clock=clock) if keep else None
+        recorder = (
+            Recorder(home.root / "capture", lambda _domain, value: redact(value), "test", limits=limits, clock=clock)
+            if keep
+            else None
+        )
         known = read_tokens([f"{tenant}={alias}" for tenant, alias in tokens.items()], TOKENS) if tokens else Tokens()
         app = create_app(engines, recorder, hosts=LOOPBACK, tokens=known)
         started.append(Service(engines, recorder, app, clock))

@@ -200,12 +200,12 @@ def test_without_a_redactor_or_a_wish_nothing_is_kept_and_the_answer_says_so(hom
 def test_what_cannot_be_redacted_is_not_kept(home, serve, monkeypatch, caplog):
     service = serve(home)
 
-    def fails(value):
+    def fails(_domain, value):
         raise RuntimeError(f"cannot read {value}")
 
     monkeypatch.setattr(service.recorder, "_redact", fails)
     assert service.post("/v1/tiny/triage", SURE).status_code == 200
-    monkeypatch.setattr(service.recorder, "_redact", lambda value: None)
+    monkeypatch.setattr(service.recorder, "_redact", lambda _domain, value: {1: 2}[value])
     assert service.post("/v1/tiny/triage", SURE).status_code == 200
     service.recorder.close()
     assert turns(home) == [] and service.recorder.dropped["redaction"] == 2
@@ -399,7 +399,7 @@ from slm_assets.serving.capture.records import Scope, TurnRecord
 from slm_assets.serving.turns import Turn
 from slm_assets.stages.answering import Answer
 
-recorder = Recorder(Path(sys.argv[1]), lambda value: value, "w", limits=Limits(pump_seconds=0.001))
+recorder = Recorder(Path(sys.argv[1]), lambda _domain, value: value, "w", limits=Limits(pump_seconds=0.001))
 recorder.start()
 number = 0
 while True:
@@ -421,7 +421,7 @@ def test_a_kill_under_load_loses_nothing_that_was_written_and_doubles_nothing(tm
         child.kill()
         rest = child.stdout.read().splitlines()
     told = max([told, *(int(line) for line in rest if line.isdigit())])
-    recorder = Recorder(tmp_path, lambda value: value, "next", clock=Clock())
+    recorder = Recorder(tmp_path, lambda _domain, value: value, "next", clock=Clock())
     recorder.start()
     recorder.close()
     damage: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from tests.serving.conftest import TOKENS
 SURE = {"text": "where is my parcel"}
 RUN = """
 from slm_assets.serving.run import run
-run((), host="127.0.0.1", port=0, tokens=(), allow_hosts=(), redact=lambda value: value)
+run((), host="127.0.0.1", port=0, tokens=(), allow_hosts=(), redact=lambda domain, value: value)
 """
 
 
@@ -82,11 +83,22 @@ def test_slm_serve_answers_with_a_token_only_and_shows_none(home):
     assert "nothing of the traffic is kept" in told
 
 
-def test_slm_serve_refuses_to_stand_open(home):
-    own = {"SLM_HOME": str(home.root), "SLM_DOMAINS": str(home.domains)}
-    command = [sys.executable, "-m", "slm_assets.cli", "serve", "--host", "0.0.0.0"]
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["--host", "0.0.0.0"], "no token"), (["none"], "domains there: tiny")]
+)
+def test_slm_serve_refuses_what_cannot_be_meant(promoted, arguments, said):
+    own = {"SLM_HOME": str(promoted.root), "SLM_DOMAINS": str(promoted.domains)}
+    command = [sys.executable, "-m", "slm_assets.cli", "serve", *arguments]
     done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "no token" in done.stderr and "cure" in done.stderr
+    assert done.returncode == 2 and said in done.stderr and "cure" in done.stderr
+
+
+def test_a_port_that_is_taken_is_a_fault_and_no_verdict(promoted):
+    own = {"SLM_HOME": str(promoted.root), "SLM_DOMAINS": str(promoted.domains)}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "slm_assets.cli", "serve", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "could not start on 127.0.0.1" in done.stderr and "--port" in done.stderr
 
 
 def test_a_flip_is_answered_by_within_a_second_and_no_request_fails(home, registry):

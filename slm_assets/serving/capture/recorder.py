@@ -16,23 +16,21 @@ from pathlib import Path
 
 import orjson
 
-from slm_assets.canonical import Json
 from slm_assets.serving.capture.records import (
     GOOD,
     OutcomeRecord,
+    Redactor,
     Scope,
     TurnRecord,
     outcome_line,
+    redacted,
     turn_line,
     why_kept,
-    words,
 )
 from slm_assets.serving.capture.segments import SegmentWriter, recover
 from slm_assets.serving.capture.waiting import MAX_BYTES, WAIT_SECONDS, WaitingRoom
 
 LOG = logging.getLogger("slm.capture")
-Redactor = Callable[[Json], Json]
-"""Takes what people, models and tools wrote, gives it back without what may not be kept; throws if it cannot."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +133,12 @@ class Recorder:
 
     def _take(self, record: TurnRecord | OutcomeRecord, now: float) -> None:
         try:
-            redacted = self._redact(words(record))
+            words = redacted(record, self._redact)
             if isinstance(record, TurnRecord):
                 kept = why_kept(record)
-                line = orjson.dumps(turn_line(record, redacted, kept or "outcome"))
+                line = orjson.dumps(turn_line(record, words, kept or "outcome"))
             else:
-                line = orjson.dumps(outcome_line(record, redacted))
+                line = orjson.dumps(outcome_line(record, words))
         except Exception as error:
             # The message may quote what must not be kept: its type says enough.
             self.dropped["redaction"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,6 +16,9 @@ SIGNALS = frozenset({"correction", "retry", "tool_error", "abandonment", "succes
 GOOD = frozenset({"success"})
 """Signals that do not keep a turn by themselves."""
 Kept = Literal["sampled", "outcome", "invalid", "error"]
+Redactor = Callable[[str, Json], Json]
+"""Takes a domain's name and what people, models or tools wrote; gives it back without what may not be kept.
+Throws if it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +81,27 @@ def why_kept(record: TurnRecord) -> Kept | None:
     return "sampled" if sampled(record.scope, record.conversation or record.turn.id, record.rate) else None
 
 
-def words(record: TurnRecord | OutcomeRecord) -> Json:
-    """Everything in a record that a user, a model or a tool wrote: what must be redacted."""
+def redacted(record: TurnRecord | OutcomeRecord, redact: Redactor) -> dict[str, Json]:
+    """Everything in a record that a user, a model or a tool wrote, through the redactor; each value by itself, as
+    a policy names places in it."""
+
+    def clean(value: Json) -> Json:
+        return redact(record.scope.domain, value)
+
     if isinstance(record, OutcomeRecord):
-        return {"detail": record.detail}
+        return {"detail": clean(record.detail)}
     answers = record.turn.answers
     return {
-        "input": record.turn.value,
-        "outputs": {role: answer.output for role, answer in answers.items()},
-        "errors": {role: answer.error for role, answer in answers.items() if answer.error},
+        "input": clean(record.turn.value),
+        "outputs": {role: clean(answer.output) for role, answer in answers.items()},
+        "errors": {role: clean(answer.error) for role, answer in answers.items() if answer.error},
     }
 
 
-def turn_line(record: TurnRecord, redacted: dict[str, Json], kept: Kept) -> dict[str, Any]:
+def turn_line(record: TurnRecord, words: dict[str, Json], kept: Kept) -> dict[str, Any]:
     """The record of a turn as it is stored; `probability` is that of being kept."""
     turn, scope = record.turn, record.scope
-    outputs, errors = redacted["outputs"], redacted["errors"]
+    outputs, errors = words["outputs"], words["errors"]
     in_sample = sampled(scope, record.conversation or turn.id, record.rate)
     return {
         "kind": "turn",
@@ -104,7 +113,7 @@ def turn_line(record: TurnRecord, redacted: dict[str, Json], kept: Kept) -> dict
         "role": turn.role,
         "conversation": pseudonym(scope, "conversation", record.conversation),
         "user": pseudonym(scope, "user", record.user),
-        "input": redacted["input"],
+        "input": words["input"],
         "answers": {
             role: {**answer.shown(), "output": outputs[role], "error": errors.get(role, "")}
             for role, answer in turn.answers.items()
@@ -117,7 +126,7 @@ def turn_line(record: TurnRecord, redacted: dict[str, Json], kept: Kept) -> dict
     }
 
 
-def outcome_line(record: OutcomeRecord, redacted: dict[str, Json]) -> dict[str, Any]:
+def outcome_line(record: OutcomeRecord, words: dict[str, Json]) -> dict[str, Any]:
     """The record of an outcome as it is stored."""
     scope = record.scope
     return {
@@ -129,7 +138,7 @@ def outcome_line(record: OutcomeRecord, redacted: dict[str, Json]) -> dict[str, 
         "domain": scope.domain,
         "role": record.role,
         "signal": record.signal,
-        "detail": redacted["detail"],
+        "detail": words["detail"],
     }
 
 
