@@ -12,6 +12,9 @@ from typing import Any
 import orjson
 import uvicorn
 
+from slm_assets.canonical import Json
+from slm_assets.domain import redaction
+from slm_assets.domain.domain import Domain
 from slm_assets.domain.loading import domain_folder
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry.home import Home
@@ -40,7 +43,8 @@ def run(
     allow_hosts: Sequence[str],
     redact: Redactor | None = None,
 ) -> None:
-    """Serve until a signal ends it. Without `redact` nothing of the traffic is kept."""
+    """Serve until a signal ends it. `redact`: what the traffic is redacted by before it is kept; default: each
+    domain's own policy."""
     known = read_tokens(tokens, os.environ)
     hosts = guard.allowed_hosts(host, allow_hosts, known)
     home = Home.from_env()
@@ -50,11 +54,8 @@ def run(
     if not engines.names:
         raise BadInputError(f"no domain in {home.domains}", cure="set SLM_DOMAINS, or write domains/<name>/")
     log_json()
-    recorder = None
-    if redact is not None:
-        recorder = Recorder(home.root / "capture", redact, f"{int(time.time() * 1000):011x}-{INSTANCE}")
-    else:
-        logging.getLogger("slm.capture").warning("nothing of the traffic is kept: no redactor")
+    redact = redact or by_policy(engines)
+    recorder = Recorder(home.root / "capture", redact, f"{int(time.time() * 1000):011x}-{INSTANCE}")
     sys.setswitchinterval(SWITCH_SECONDS)
     config = uvicorn.Config(
         create_app(engines, recorder, hosts=hosts, tokens=known),
@@ -77,6 +78,19 @@ def run(
             f"the service could not start on {host}:{port}; its log has the reason",
             cure="choose another --port, or stop what has this one",
         ) from None
+
+
+def by_policy(engines: Engines) -> Redactor:
+    """Redaction by the policy of a domain's config as it serves. KeyError for a domain that is not served."""
+    made: dict[str, tuple[Domain, redaction.Redactor]] = {}
+
+    def redact(name: str, value: Json) -> Json:
+        domain = {snapshot.domain.name: snapshot.domain for snapshot in engines.snapshots()}[name]
+        if name not in made or made[name][0] is not domain:
+            made[name] = domain, redaction.Redactor(domain.redaction)
+        return made[name][1].redact(value)[0]
+
+    return redact
 
 
 def log_json() -> None:

@@ -73,14 +73,17 @@ def test_slm_serve_answers_with_a_token_only_and_shows_none(home):
     with running(home, "-m", "slm_assets.cli", "serve", "tiny", "--port", "0", **environment) as server:
         assert server.client.post("/v1/tiny/triage", json=SURE).status_code == 401
         headers = {"authorization": f"Bearer {TOKENS['LOCAL']}"}
-        assert server.client.post("/v1/tiny/triage", json=SURE, headers=headers).json()["version"] == "v1"
+        told = {**SURE, "text": f"{SURE['text']} Answer to jane.doe@example.org"}
+        assert server.client.post("/v1/tiny/triage", json=told, headers=headers).json()["version"] == "v1"
         raw = server.client.post("/v1/tiny/triage", content=b"x" * 400_000, headers=headers)
         assert raw.status_code == 413
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=30) in (0, -signal.SIGTERM)
         told = "".join(server.log)
     assert not any(token in told for token in TOKENS.values())
-    assert "nothing of the traffic is kept" in told
+    (segment,) = (home.root / "capture").rglob("*.jsonl")
+    kept = segment.read_text()
+    assert "Answer to [email]" in kept and "jane.doe" not in kept, "by the domain's policy, before it is stored"
 
 
 @pytest.mark.parametrize(
