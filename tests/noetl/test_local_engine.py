@@ -208,7 +208,9 @@ print(os.getpid(), child.pid, file=open(os.environ["TOLD"], "w"), flush=True)
 child.wait()
 """
 ENGINE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever started the tests ignores
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 from slm_assets.engines import noetl_local
 from slm_assets.engines.choose import engine_of
 from slm_assets.engines.in_process import Outcome, make_cell
