@@ -27,8 +27,8 @@ expect() {
 step "1. One config describes the task: contracts, oracle, seed, recipe, gates."
 expect 0 slm validate travel
 
-step "2. v1: seven tenths of the data, through every stage. It passes its gates and waits for a first approval."
-expect 4 slm run travel --train-fraction 0.7 --reason "seven tenths of the corpus"
+step "2. v1: eight tenths of the data, through every stage. It passes its gates and waits for a first approval."
+expect 4 slm run travel --train-fraction 0.8 --reason "eight tenths of the corpus"
 expect 0 slm approve travel v1 --by "demo operator" --reason "first promotion, numbers read"
 expect 0 slm run travel --version v1
 

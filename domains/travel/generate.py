@@ -20,7 +20,7 @@ from typing import Any
 from generator import policy, text
 from generator.text import WORLD, Draft
 
-TURNS = 10000
+TURNS = 8500
 SEED = "travel-1"
 SHARES = {"user_message": 0.68, "user_widget_submit": 0.15, "user_widget_cta_click": 0.17}
 CITIES = sorted(WORLD["cities"])
