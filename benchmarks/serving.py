@@ -116,7 +116,10 @@ async def _client(port: int, requests: Iterator[bytes], latencies: list[float], 
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(head.decode())
-        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1]))  # type: ignore[index]
+        size = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        if size is None:
+            raise SystemExit(f"an answer without its length: {head.decode()}")
+        await reader.readexactly(int(size[1]))
         latencies.append(time.perf_counter() - begun)
     writer.close()
 

@@ -25,7 +25,7 @@ from slm_assets.noetl.stage_book import ENGINE
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
-from slm_assets.stages.runner import disk_error, read_receipt
+from slm_assets.stages.runner import disk_error, proof_of, read_receipt
 from slm_assets.stages.runtime import Progress
 
 PLAYBOOK = "playbook.yaml"
@@ -49,11 +49,14 @@ def launch(
     A receipt of the same request that succeeded is returned as it is. SlmError where there is none after the
     run, or no end within `timeout_s`; then, as on any interruption, the whole process group is killed.
     """
-    there = read_receipt(run_dir)
-    if there is not None and there.request == request and there.status == "succeeded":
+    there = proof_of(request, run_dir)
+    if there is not None:
         return there
     hand_over(request, envelope, run_dir)
-    canonical.write_bytes(run_dir / PLAYBOOK, stage_playbook(request.stage).encode())
+    try:
+        canonical.write_bytes(run_dir / PLAYBOOK, stage_playbook(request.stage).encode())
+    except OSError as error:
+        raise disk_error(error, run_dir) from error
     progress(0.0, "noetl")
     code = _run(request, registry.home, run_dir, timeout_s)
     receipt = read_receipt(run_dir)

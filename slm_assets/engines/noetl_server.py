@@ -26,7 +26,7 @@ from slm_assets.registry.jobs import Row
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.plans import number_of
-from slm_assets.stages.runner import CODE_VERSION, read_receipt
+from slm_assets.stages.runner import CODE_VERSION, proof_of, read_receipt
 from slm_assets.stages.runtime import Progress
 from slm_assets.stages.table import BY_NAME
 
@@ -76,8 +76,8 @@ def launch(
     """
     number = number_of(request.version)
     job = jobs.of_cell(registry, request.domain, number, request.stage)
-    there = read_receipt(run_dir)
-    if there is not None and there.request == request and there.status == "succeeded":
+    there = proof_of(request, run_dir)
+    if there is not None:
         if job is not None and job["request"] == request.digest and job["state"] != jobs.ENDED:
             jobs.end(registry, job)
         return there

@@ -17,7 +17,7 @@ from slm_assets.domain.compute import StageRun
 from slm_assets.errors import BadInputError
 from slm_assets.noetl.chain_books import pipeline, retrain_orchestrator
 from slm_assets.noetl.flag_books import resolve_engine, rollback
-from slm_assets.noetl.stage_book import DEFAULT_RUN, name_of, stage_book
+from slm_assets.noetl.stage_book import DEFAULT_RUN, stage_book
 from slm_assets.noetl.steps import Step
 from slm_assets.stages.table import BY_NAME, STAGES, Stage
 
@@ -54,11 +54,6 @@ def read_run(path: Path) -> StageRun:
 def stage_playbook(name: str) -> str:
     """The playbook of one stage as YAML."""
     return _text(stage_book(BY_NAME[name], DEFAULT_RUN))
-
-
-def file_of(stage: Stage) -> str:
-    """The file of a stage's playbook, relative to deploy/noetl."""
-    return f"{FOLDER}/{name_of(stage)}.yaml"
 
 
 def differences(folder: Path, wanted: dict[str, str]) -> dict[str, str]:

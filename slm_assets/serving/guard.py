@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slm_assets.errors import BadInputError
 from slm_assets.serving.problems import Problem
@@ -66,12 +66,12 @@ class Guard:
             await problem.response()(scope, receive, send)
             return
 
-        async def hardened(message: dict[str, object]) -> None:
+        async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SAFE]  # type: ignore[misc]
+                message["headers"] = [*message["headers"], *_SAFE]
             await send(message)
 
-        await self._app(scope, receive, hardened)  # type: ignore[arg-type]
+        await self._app(scope, receive, hardened)
 
     def _admit(self, scope: Scope) -> str:
         if scope["path"] in OPEN:

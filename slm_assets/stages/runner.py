@@ -40,8 +40,8 @@ def execute(
     A receipt of the same request that succeeded is returned as it is (resume after a kill). Raises
     SlmError only where no receipt can be written.
     """
-    there = read_receipt(run_dir)
-    if there is not None and there.request == request and there.status == "succeeded":
+    there = proof_of(request, run_dir)
+    if there is not None:
         return there
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -86,6 +86,12 @@ def read_receipt(run_dir: Path) -> StageReceipt | None:
         return StageReceipt.model_validate(canonical.read_json(run_dir / RECEIPT))
     except (OSError, ValueError, ValidationError):
         return None
+
+
+def proof_of(request: StageRequest, run_dir: Path) -> StageReceipt | None:
+    """The receipt by which a run folder shows that this very request succeeded there, if it does."""
+    there = read_receipt(run_dir)
+    return there if there is not None and there.request == request and there.status == "succeeded" else None
 
 
 def disk_error(error: OSError, folder: Path) -> SlmError:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from slm_assets.models.linear.lexicon import Ids, Lexicon
 
-Floats = NDArray[np.float32]
 _SURE: Final = 1e-4
+"""Below this chance of being part of a span, a token is taken for none."""
 
+Floats = NDArray[np.float32]
 Bounds = Sequence[tuple[int, int]]
 """Chains of a text: first token, and the one past the last."""
 
