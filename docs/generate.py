@@ -175,6 +175,17 @@ per_role:
 ```
 
 """
+TRIGGERS = """# Trigger policy
+
+The file behind `improvement.retrain_triggers`. Without one these defaults hold; [the loop](../loop.md) explains them.
+
+```yaml
+quality: {reference: outcome, drop: 0.02}
+staleness: {days: 14}
+cooldown_hours: 6
+```
+
+"""
 RULES = """# Rules
 
 A `deterministic_oracle` of kind `rules` is a YAML file, and no code:
@@ -204,7 +215,7 @@ BESIDE = {"vocab": "roles"}
 def pages() -> dict[Path, str]:
     """Every generated page: path under docs/ → text."""
     found = {Path("config/index.md"): _index(), Path("config/policies.md"): _policies(), Path("cli.md"): _commands()}
-    found |= {Path("config/redaction.md"): _redaction()}
+    found |= {Path("config/redaction.md"): _redaction(), Path("config/triggers.md"): _triggers()}
     found[Path("config/rules.md")] = _rules()
     for block, intro in INTRO.items():
         found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
@@ -224,6 +235,10 @@ def _policies() -> str:
 
 def _redaction() -> str:
     return REDACTION + _sections(list(walk(RedactionPolicy)), set())
+
+
+def _triggers() -> str:
+    return TRIGGERS + _sections(list(walk(RetrainTriggers)), set())
 
 
 def _rules() -> str:

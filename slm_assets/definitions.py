@@ -6,19 +6,19 @@ import dagster as dg
 
 from slm_assets.assets.checks import checks
 from slm_assets.assets.graph import assets
-from slm_assets.automation.jobs import open_version, retrain
-from slm_assets.automation.partitions import partitions
+from slm_assets.automation.jobs import monitor, open_version, retrain
+from slm_assets.automation.partitions import domains, partitions
 from slm_assets.automation.sensors import deliver_handoffs, watch_jobs
 from slm_assets.registry.home import Home
 
 
 def build(home: Home) -> dg.Definitions:
     """The definitions for a home's domains. Steps are light, so they run in the run's own process."""
-    cells = partitions(home)
+    cells, by_domain = partitions(home), domains(home)
     return dg.Definitions(
-        assets=assets(cells),
-        asset_checks=checks(cells),
-        jobs=[retrain(), open_version],
+        assets=assets(cells, by_domain),
+        asset_checks=checks(cells, by_domain),
+        jobs=[retrain(), monitor(), open_version],
         sensors=[deliver_handoffs, watch_jobs],
         executor=dg.in_process_executor,
     )

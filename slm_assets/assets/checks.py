@@ -6,14 +6,17 @@ from typing import Any
 import dagster as dg
 
 from slm_assets.assets import tables
-from slm_assets.assets.cells import open_cell
+from slm_assets.assets.cells import checked_cell
 from slm_assets.automation import tags
 from slm_assets.errors import SlmError
-from slm_assets.registry.registry import Plan, Registry
+from slm_assets.registry.registry import Registry
+from slm_assets.stages.requests import Subject
 from slm_assets.stages.standing import VERDICT, checks_of, record_of, standing
-from slm_assets.stages.table import STAGES, Stage
+from slm_assets.stages.table import STAGES, WATCH, Stage
 
 DESCRIPTIONS = {
+    "envelope": "What the sources held could be read as turns and outcomes.",
+    "pii": "Redaction finds nothing more in what was kept.",
     "leakage": "No eval row, nor one nearly like it, is among the rows that are trained on.",
     "coverage": "Train, validation and eval have rows, and so has every critical slice.",
     "contract": "Every label meets its role's output contract.",
@@ -32,12 +35,13 @@ DESCRIPTIONS = {
 }
 
 
-def checks(partitions_def: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+def checks(cells: dg.PartitionsDefinition, domains: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     """A check for every gate of every stage."""
+    partitioned = [(stage, domains) for stage in WATCH] + [(stage, cells) for stage in STAGES]
     with warnings.catch_warnings():
         # Partitioned checks are in preview; dagster is pinned exactly and the tests hold what we rely on.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return [_check(stage, name, partitions_def) for stage in STAGES for name in checks_of(stage)]
+        return [_check(stage, name, by) for stage, by in partitioned for name in checks_of(stage)]
 
 
 def _check(stage: Stage, name: str, partitions_def: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
@@ -56,7 +60,7 @@ def _check(stage: Stage, name: str, partitions_def: dg.PartitionsDefinition) -> 
 
 def _evaluate(context: dg.AssetCheckExecutionContext, stage: Stage, name: str) -> dg.AssetCheckResult:
     try:
-        cell = open_cell(context.partition_key, context.run.run_id)
+        cell = checked_cell(context.partition_key, context.run.run_id, stage.name)
     except SlmError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     result = result_of(cell.registry, cell.plan, stage, name)
@@ -65,7 +69,7 @@ def _evaluate(context: dg.AssetCheckExecutionContext, stage: Stage, name: str) -
     return result
 
 
-def result_of(registry: Registry, plan: Plan, stage: Stage, name: str) -> dg.AssetCheckResult:
+def result_of(registry: Registry, plan: Subject, stage: Stage, name: str) -> dg.AssetCheckResult:
     """What the check says of a version: the same in a run, and reported from outside of one."""
     found = standing(record_of(registry, plan), stage.name, name)
     metadata: dict[str, dg.MetadataValue[Any]] = {"reason": dg.MetadataValue.text(found.reason)}

@@ -13,11 +13,13 @@ from slm_assets.engines.in_process import Outcome, make_cell, refuse_held
 from slm_assets.errors import HeldError, SlmError
 from slm_assets.stages.runner import CODE_VERSION
 from slm_assets.stages.runtime import Progress
-from slm_assets.stages.table import BY_NAME, STAGES, Stage
+from slm_assets.stages.table import BY_NAME, STAGES, WATCH, Stage
 
 GROUP = "slm"
 OWNERS = ["team:ml-platform"]
 KINDS = {
+    "capture": {"table"},
+    "drift": {"pandas", "report"},
     "dataset": {"daft", "dataset"},
     "label": {"table"},
     "finetune": {"scikitlearn"},
@@ -27,16 +29,20 @@ KINDS = {
 }
 
 
-def assets(partitions_def: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """The assets of every stage, in the order of the table."""
-    return [_asset(stage, partitions_def) for stage in STAGES]
+def assets(cells: dg.PartitionsDefinition, domains: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of every stage, in the order of the table: those that watch the traffic by domain, the others by
+    domain and version."""
+    return [_asset(stage, domains) for stage in WATCH] + [_asset(stage, cells) for stage in STAGES]
 
 
 def _asset(stage: Stage, partitions_def: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    of_domain = dg.MultiToSingleDimensionPartitionMapping("domain")
+    watched = [dg.AssetDep(BY_NAME[name].asset, partition_mapping=of_domain) for name in stage.reads]
+
     # No backfill_policy: with one, Dagster loses the partition of the asset's checks.
     @dg.asset(
         name=stage.asset,
-        deps=[BY_NAME[need].asset for need in stage.needs],
+        deps=[*(BY_NAME[need].asset for need in stage.needs), *watched],
         partitions_def=partitions_def,
         group_name=GROUP,
         owners=OWNERS,
@@ -55,8 +61,9 @@ def _asset(stage: Stage, partitions_def: dg.PartitionsDefinition) -> dg.AssetsDe
 
 def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg.MaterializeResult[None]]:
     try:
-        cell = open_cell(context.partition_key, context.run.run_id)
-        _tag(context, {tags.DOMAIN: cell.plan.domain, tags.VERSION: cell.plan.version})
+        cell = open_cell(context.partition_key, context.run.run_id, stage.name, _actor(context))
+        named = {} if stage in WATCH else {tags.VERSION: cell.plan.version}
+        _tag(context, {tags.DOMAIN: cell.plan.domain, **named})
         outcome = _make(context, cell, stage)
     except NotOpenedError as error:
         _fail(context, tags.NOT_OPENED, error)
@@ -86,14 +93,13 @@ def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcom
     registry, plan = cell.registry, cell.plan
     refuse_held(registry, plan, stage.name)
     running = local.current()
-    actor = running.actor if running else context.run.tags.get(tags.ACTOR, "dagster")
     progress = _progress(context, stage, running)
     engine = engine_of(stage.name, cell.config.stages, context.run.tags.get(tags.ENGINE), wait=running is not None)
     outcome = make_cell(
         registry,
         plan,
         stage.name,
-        actor=actor,
+        actor=_actor(context),
         run_id=context.run.run_id,
         progress=progress,
         launch=engine.launch,
@@ -102,6 +108,11 @@ def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcom
     if running:
         running.listener.ended(stage.name, outcome)
     return outcome
+
+
+def _actor(context: dg.AssetExecutionContext) -> str:
+    running = local.current()
+    return running.actor if running else context.run.tags.get(tags.ACTOR, "dagster")
 
 
 def _progress(context: dg.AssetExecutionContext, stage: Stage, running: local.LocalRun | None) -> Progress:

@@ -14,14 +14,16 @@ from slm_assets.engines.in_process import Outcome
 from slm_assets.errors import ArtifactError, BadInputError
 from slm_assets.noetl.address import address_from_env
 from slm_assets.registry import jobs
-from slm_assets.registry.registry import Plan, Registry
+from slm_assets.registry.registry import Registry
+from slm_assets.registry.windows import Window
 from slm_assets.stages.contract import StageReceipt
+from slm_assets.stages.requests import Subject
 from slm_assets.stages.table import BY_NAME
 
 Metadata = dict[str, dg.MetadataValue[Any]]
 
 
-def of_outcome(registry: Registry, plan: Plan, outcome: Outcome) -> Metadata:
+def of_outcome(registry: Registry, plan: Subject, outcome: Outcome) -> Metadata:
     """The metadata of a cell that was made, what decides first: verdicts and numbers, pictures, the
     stage's summary, the version among the others, provenance."""
     receipt = outcome.receipt
@@ -29,11 +31,11 @@ def of_outcome(registry: Registry, plan: Plan, outcome: Outcome) -> Metadata:
     artifact = receipt.outputs[kind]
     report = _report(registry, receipt)
     drawn = report.keys() & {"confusion", "calibration"}
-    found = _verdicts(receipt, report) | _numbers(receipt) | _pictures(report)
+    found = _verdicts(receipt, report) | _watched(receipt) | _numbers(receipt) | _pictures(report)
     found |= _summary({k: v for k, v in receipt.result.summary.items() if k not in drawn | found.keys()})
     if artifact.rows is not None:
         found["rows"] = dg.MetadataValue.int(artifact.rows)
-    among = experiments.of_stage(registry, plan, receipt.request.stage)
+    among = {} if isinstance(plan, Window) else experiments.of_stage(registry, plan, receipt.request.stage)
     found |= {name: dg.MetadataValue.md(text) for name, text in among.items()}
     found |= {f"measured.{name}": dg.MetadataValue.float(v) for name, v in receipt.result.measured.items()}
     return found | {
@@ -60,7 +62,7 @@ def of_run(outcome: Outcome) -> Metadata:
     }
 
 
-def _execution(registry: Registry, plan: Plan, receipt: StageReceipt) -> Metadata:
+def _execution(registry: Registry, plan: Subject, receipt: StageReceipt) -> Metadata:
     """The NoETL execution that made the cell, where a server did, and its page."""
     job = jobs.of_cell(registry, plan.domain, plan.number, receipt.request.stage)
     if job is None or job["request"] != receipt.request_digest or job["execution"] is None:
@@ -82,6 +84,19 @@ def _verdicts(receipt: StageReceipt, report: Mapping[str, Any]) -> Metadata:
         found["gates"] = dg.MetadataValue.md(tables.verdicts(rows))
     if report.get("details"):
         found["gates in detail"] = dg.MetadataValue.md(tables.verdicts(report["details"]))
+    return found
+
+
+def _watched(receipt: StageReceipt) -> Metadata:
+    """What a window of traffic says: the triggers as a table, each live number as a float that Dagster plots."""
+    found: Metadata = {}
+    if receipt.result.triggers:
+        rows = [trigger.model_dump() for trigger in receipt.result.triggers]
+        head = ["trigger", "verdict", "value", "bound", "threshold", "n", "sentence"]
+        found["triggers"] = dg.MetadataValue.md(tables.table(head, [[row[key] for key in head] for row in rows]))
+    for metric in receipt.result.live:
+        if metric.value is not None:
+            found[f"live.{metric.role or 'turn'}.{metric.metric}"] = dg.MetadataValue.float(metric.value)
     return found
 
 

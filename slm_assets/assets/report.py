@@ -19,24 +19,27 @@ from filelock import FileLock
 from slm_assets import canonical
 from slm_assets.assets import checks, metadata
 from slm_assets.automation.instance import ensure_version_partition, instance_for
-from slm_assets.automation.partitions import key_of
+from slm_assets.automation.partitions import partition_of
 from slm_assets.engines.in_process import Outcome
 from slm_assets.registry.home import Home
-from slm_assets.registry.registry import Plan, Registry
+from slm_assets.registry.registry import Registry
+from slm_assets.registry.windows import Window
 from slm_assets.stages.contract import StageReceipt
+from slm_assets.stages.requests import Subject
 from slm_assets.stages.standing import checks_of
 from slm_assets.stages.table import BY_NAME, Stage
 
 DATA_VERSION = "dagster/data_version"
 
 
-def report_version(home: Home, registry: Registry, plan: Plan, stages: Iterable[str]) -> list[str]:
+def report_version(home: Home, registry: Registry, plan: Subject, stages: Iterable[str]) -> list[str]:
     """Report every finished cell of these stages that Dagster does not know; returns the assets reported."""
     folder = home.locks / registry.tenant / registry.project / plan.domain
     folder.mkdir(parents=True, exist_ok=True)
     reported = []
     with instance_for(home) as instance, FileLock(folder / f"{plan.version}.report"):
-        ensure_version_partition(instance, plan.version)
+        if not isinstance(plan, Window):
+            ensure_version_partition(instance, plan.version)
         for name in stages:
             cell = registry.cell(plan.domain, plan.number, name)
             if cell is None or cell["status"] != "succeeded":
@@ -50,14 +53,14 @@ def report_version(home: Home, registry: Registry, plan: Plan, stages: Iterable[
 def _report(
     instance: dg.DagsterInstance,
     registry: Registry,
-    plan: Plan,
+    plan: Subject,
     stage: Stage,
     receipt: StageReceipt,
     engine: str,
     run_id: str,
 ) -> bool:
     """Whether anything was new."""
-    key, partition = dg.AssetKey(stage.asset), key_of(plan.domain, plan.version)
+    key, partition = dg.AssetKey(stage.asset), partition_of(plan)
     sha = receipt.outputs[stage.kind].sha256
     known = _latest(instance, key, partition)
     new = known is None or _tag(known, DATA_VERSION) != sha
@@ -73,7 +76,7 @@ def _report(
                     DATA_VERSION: sha,
                     "dagster/data_version_is_user_provided": "true",
                     "dagster/code_version": receipt.code_version,
-                    **{f"dagster/partition/{name}": part for name, part in partition.keys_by_dimension.items()},
+                    **_dimensions(partition),
                     **_inputs(instance, stage, partition),
                 },
             )
@@ -84,11 +87,17 @@ def _report(
     return new or any(told)
 
 
+def _dimensions(partition: str) -> dict[str, str]:
+    if not isinstance(partition, dg.MultiPartitionKey):
+        return {}
+    return {f"dagster/partition/{name}": part for name, part in partition.keys_by_dimension.items()}
+
+
 def _report_check(
-    instance: dg.DagsterInstance, registry: Registry, plan: Plan, stage: Stage, name: str, target: dg.EventLogRecord
+    instance: dg.DagsterInstance, registry: Registry, plan: Subject, stage: Stage, name: str, target: dg.EventLogRecord
 ) -> bool:
     """Report a check where Dagster has no answer of it for this materialisation, or another one."""
-    key, partition = dg.AssetCheckKey(dg.AssetKey(stage.asset), name), key_of(plan.domain, plan.version)
+    key, partition = dg.AssetCheckKey(dg.AssetKey(stage.asset), name), partition_of(plan)
     result = checks.result_of(registry, plan, stage, name)
     history = instance.event_log_storage.get_asset_check_execution_history(
         key, limit=100, partition_filter=PartitionKeyFilter(key=partition)

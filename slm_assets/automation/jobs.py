@@ -1,4 +1,4 @@
-"""The jobs: `retrain` makes every cell of a version, `open_version` opens the next one for a domain."""
+"""The jobs: `monitor` watches traffic, `retrain` makes the cells of a version, `open_version` opens the next one."""
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -9,9 +9,10 @@ from slm_assets.errors import SlmError
 from slm_assets.registry.home import Home
 from slm_assets.stages.plans import open_domain
 from slm_assets.stages.plans import open_version as open_next
-from slm_assets.stages.table import STAGES
+from slm_assets.stages.table import STAGES, WATCH
 
 RETRAIN = "retrain"
+MONITOR = "monitor"
 
 
 class OpenVersion(dg.Config):
@@ -28,6 +29,15 @@ def retrain() -> UnresolvedAssetJobDefinition:
         RETRAIN,
         selection=[stage.asset for stage in STAGES],
         description="Dataset, labels, challenger, verdicts, release and deployment of one version.",
+    )
+
+
+def monitor() -> UnresolvedAssetJobDefinition:
+    """The two assets that watch a domain's traffic, with their checks."""
+    return dg.define_asset_job(
+        MONITOR,
+        selection=[stage.asset for stage in WATCH],
+        description="Capture what is new in a domain's traffic, and look for drift in it.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Domain × version: the one place where partitions are defined and their keys taken apart."""
+"""Domain × version, and domain alone for the traffic: where partitions are defined and their keys taken apart."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ import dagster as dg
 
 from slm_assets.domain.loading import list_domains
 from slm_assets.registry.home import Home
+from slm_assets.registry.registry import Plan
+from slm_assets.registry.windows import Window
 
 VERSIONS = dg.DynamicPartitionsDefinition(name="version")
 
 
+def domains(home: Home) -> dg.StaticPartitionsDefinition:
+    """Every domain folder. Reads folder names only."""
+    return dg.StaticPartitionsDefinition(list_domains(home.domains))
+
+
 def partitions(home: Home) -> dg.MultiPartitionsDefinition:
     """Every domain folder × every version that was opened for any domain. Reads folder names only."""
-    domains = dg.StaticPartitionsDefinition(list_domains(home.domains))
-    return dg.MultiPartitionsDefinition({"domain": domains, "version": VERSIONS})
+    return dg.MultiPartitionsDefinition({"domain": domains(home), "version": VERSIONS})
 
 
 def key_of(domain: str, version: str) -> dg.MultiPartitionKey:
     """The partition key of a cell."""
     return dg.MultiPartitionKey({"domain": domain, "version": version})
+
+
+def partition_of(subject: Plan | Window) -> str:
+    """The partition of what a cell belongs to: of a window of traffic its domain alone."""
+    return subject.domain if isinstance(subject, Window) else key_of(subject.domain, subject.version)
 
 
 def names_of(key: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, plan_for, print_line, registry_for, show
+from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, print_line, registry_for, show
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 
@@ -26,7 +26,9 @@ def stage_run(
     run_dir: Annotated[Path, typer.Option("--run-dir", help="Where the receipt goes.")],
     request: Annotated[Path | None, typer.Option(help="The request, a JSON file.")] = None,
     domain: Annotated[str | None, typer.Option(help="In place of --request: the domain …")] = None,
-    version: Annotated[str | None, typer.Option(help="… and its open version, such as v1.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="… and its version, such as v1, or window of traffic, such as w1.")
+    ] = None,
     driver: Annotated[
         str | None,
         typer.Option(
@@ -51,15 +53,15 @@ def stage_run(
         return
     from slm_assets.cli import render
     from slm_assets.engines.in_process import run_request
-    from slm_assets.stages.plans import number_of, request_for
+    from slm_assets.stages.requests import request_for, subject_of
 
     if request is not None:
         parsed = _read_request(request, stage)
         registry = registry_for(parsed.domain)
-        plan = plan_for(registry, parsed.domain, number_of(parsed.version))
+        plan = subject_of(registry, parsed.domain, stage, parsed.version)
     elif domain and version and stage != "rollback":
         registry = registry_for(domain)
-        plan = plan_for(registry, domain, number_of(version))
+        plan = subject_of(registry, domain, stage, version)
         parsed = request_for(registry, plan, stage)
     else:
         raise BadInputError("which cell?", cure="give --request, or --domain and --version")
@@ -75,7 +77,7 @@ def _drive(driver: str, stage: str, domain: str | None, version: str | None, run
     """A playbook's way: the outcome as a line of JSON, in the run folder and on stdout."""
     from slm_assets.engines.conduct import conduct, leave_outcome
     from slm_assets.engines.handed_over import execute_handed_over
-    from slm_assets.stages.plans import number_of
+    from slm_assets.stages.requests import subject_of
 
     if driver not in DRIVERS:
         raise BadInputError(f"{driver!r} is no driver", cure=f"--driver {' or '.join(DRIVERS)}")
@@ -87,7 +89,7 @@ def _drive(driver: str, stage: str, domain: str | None, version: str | None, run
         outcome = leave_outcome(run_dir, receipt)
     else:
         registry = registry_for(domain)
-        plan = plan_for(registry, domain, number_of(version))
+        plan = subject_of(registry, domain, stage, version)
         receipt, outcome = conduct(registry, plan, stage, run_dir, actor=actor_of(by))
     print_line(outcome)
     if receipt is not None:
@@ -105,18 +107,18 @@ def _exit(receipt: StageReceipt) -> None:
 def stage_request(
     stage: Annotated[str, typer.Argument(metavar="STAGE")],
     domain: DomainName,
-    version: Annotated[str, typer.Argument(help="An open version, such as v1.")],
+    version: Annotated[str, typer.Argument(help="An open version, such as v1, or window of traffic, such as w1.")],
     json: AsJson = True,
 ) -> None:
     """Print the request of a stage of an open version, ready for `slm stage run`.
 
     Example: `slm stage request label travel v1 > request.json`
     """
-    from slm_assets.stages.plans import number_of, request_for
+    from slm_assets.stages.requests import request_for, subject_of
 
-    registry = registry_for(domain)
-    plan = plan_for(registry, domain, number_of(version))
     _check_stage(stage)
+    registry = registry_for(domain)
+    plan = subject_of(registry, domain, stage, version)
     show(request_for(registry, plan, stage).model_dump(mode="json"), True, lambda _value: None)
 
 

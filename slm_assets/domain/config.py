@@ -344,6 +344,7 @@ class Capture(Block):
     outcome_signals: list[str] = Field(
         default=[], description="Events that say how a turn ended; such turns are always kept."
     )
+    retention_days: int = Field(default=90, ge=1, description="Captured turns are forgotten after so many days.")
 
 
 class Governance(Block):

@@ -17,6 +17,7 @@ from slm_assets.domain.places import enum_paths
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.domain.references import Schemas, first_with_id
+from slm_assets.domain.triggers import RetrainTriggers
 from slm_assets.errors import BadInputError, Fault
 
 CONFIG_NAME = "slm.config.yaml"
@@ -82,6 +83,12 @@ class Domain:
         """The promotion policy; the built-in one where the config names none."""
         name = self.config.improvement.promotion_gates
         return PromotionGates() if name is None else PromotionGates.model_validate(self.document(name))
+
+    @cached_property
+    def triggers(self) -> RetrainTriggers:
+        """When to retrain; the built-in policy where the config names none."""
+        name = self.config.improvement.retrain_triggers
+        return RetrainTriggers() if name is None else RetrainTriggers.model_validate(self.document(name))
 
     @cached_property
     def redaction(self) -> RedactionPolicy:

@@ -13,9 +13,10 @@ from slm_assets.domain.domain import vocabulary_values
 from slm_assets.domain.faults import parse
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
+from slm_assets.domain.triggers import RetrainTriggers
 from slm_assets.errors import Fault
 
-Kind = Literal["schema", "text", "rules", "python", "mapping", "gates", "redaction", "vocab", "playbook"]
+Kind = Literal["schema", "text", "rules", "python", "mapping", "gates", "triggers", "redaction", "vocab", "playbook"]
 
 
 def references(config: DomainConfig) -> Iterator[tuple[Place, str, Kind]]:
@@ -61,7 +62,7 @@ def _of_policies(config: DomainConfig) -> _Named:
     yield ("model", "hyperparams"), config.model.hyperparams, "mapping"
     yield ("data", "redaction_policy"), config.data.redaction_policy, "redaction"
     yield ("serving", "consuming_playbook"), config.serving.consuming_playbook, "playbook"
-    yield ("improvement", "retrain_triggers"), loop.retrain_triggers, "mapping"
+    yield ("improvement", "retrain_triggers"), loop.retrain_triggers, "triggers"
     yield ("improvement", "promotion_gates"), loop.promotion_gates, "gates"
     yield ("improvement", "governance", "cost_budget"), loop.governance.cost_budget, "mapping"
 
@@ -88,6 +89,8 @@ def check_document(document: Document, kind: Kind) -> list[Fault]:
     value: Json = document.value
     if kind == "gates":
         return parse(PromotionGates, document)[1]
+    if kind == "triggers":
+        return parse(RetrainTriggers, document)[1]
     if kind == "redaction":
         return parse(RedactionPolicy, document)[1]
     if kind == "vocab":

@@ -12,8 +12,9 @@ from typing import Any
 from slm_assets import canonical
 from slm_assets.engines.in_process import make_cell, refuse_held
 from slm_assets.errors import HeldError
-from slm_assets.registry.registry import Plan, Registry
+from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import StageReceipt
+from slm_assets.stages.requests import Subject
 from slm_assets.stages.runner import disk_error
 from slm_assets.stages.standing import checks_of, record_of, standing
 from slm_assets.stages.table import BY_NAME
@@ -23,7 +24,7 @@ Outcome = dict[str, Any]
 
 
 def conduct(
-    registry: Registry, plan: Plan, stage: str, run_dir: Path, *, actor: str
+    registry: Registry, plan: Subject, stage: str, run_dir: Path, *, actor: str
 ) -> tuple[StageReceipt | None, Outcome]:
     """Make the stage's cell and say whether the version may go on. A version that is held ahead of the stage has
     no receipt: nothing ran."""
@@ -53,7 +54,7 @@ def leave_outcome(run_dir: Path, receipt: StageReceipt, *, held: bool = False) -
     return _leave(run_dir, outcome | {"gate": gate})
 
 
-def _passed(registry: Registry, plan: Plan, stage: str) -> bool:
+def _passed(registry: Registry, plan: Subject, stage: str) -> bool:
     record = record_of(registry, plan)
     return all(standing(record, stage, check).passed for check in checks_of(BY_NAME[stage]))
 

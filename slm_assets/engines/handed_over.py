@@ -22,7 +22,7 @@ from slm_assets.errors import BadInputError, BusyError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
-from slm_assets.stages.plans import number_of
+from slm_assets.stages.requests import subject_of
 from slm_assets.stages.runner import RECEIPT, disk_error, execute
 
 REQUEST = "request.json"
@@ -59,9 +59,7 @@ def execute_handed_over(home: Home, stage: str, domain: str, version: str, run_d
             f"not for {stage} of {domain} {version}"
         )
     registry = Registry(home, envelope.tenant, envelope.project)
-    plan = registry.plan(domain, number_of(version))
-    if plan is None:
-        raise BadInputError(f"{domain} {version} was never opened in {registry.tenant}/{registry.project}")
+    plan = subject_of(registry, domain, stage, version)
     plans_request(registry, plan, request)
     try:
         with FileLock(run_dir / ".executing", timeout=0):

@@ -18,13 +18,14 @@ from filelock import FileLock, Timeout
 
 from slm_assets import canonical
 from slm_assets.errors import ArtifactError, BadInputError, BusyError, HeldError, SlmError
-from slm_assets.registry.registry import CellRecord, Plan, Registry
+from slm_assets.registry.registry import CellRecord, Registry
+from slm_assets.registry.windows import Window
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
-from slm_assets.stages.plans import request_for
+from slm_assets.stages.requests import Subject, request_for
 from slm_assets.stages.runner import RECEIPT, disk_error, execute
 from slm_assets.stages.runtime import Progress, silent
 from slm_assets.stages.standing import held_before, record_of
-from slm_assets.stages.table import BY_NAME
+from slm_assets.stages.table import BY_NAME, Stage
 
 Launch = Callable[[StageRequest, Envelope, Registry, Path, Progress], StageReceipt]
 
@@ -47,7 +48,7 @@ class Outcome:
 
 def make_cell(
     registry: Registry,
-    plan: Plan,
+    plan: Subject,
     stage: str,
     *,
     actor: str,
@@ -56,7 +57,7 @@ def make_cell(
     launch: Launch = execute,
     engine: str = "in_process",
 ) -> Outcome:
-    """Make one stage of one version, once: an unchanged request is a cache hit, a changed one refused.
+    """Make one stage of a version or window once: an unchanged request is a cache hit, a changed one refused.
 
     Raises BadInputError, BusyError or ArtifactError where it cannot even start; a stage that ran and
     failed, was held or deferred is in the receipt.
@@ -90,7 +91,7 @@ def make_cell(
         return Outcome(receipt, False, run_dir, engine, envelope.run_id)
 
 
-def refuse_held(registry: Registry, plan: Plan, stage: str) -> None:
+def refuse_held(registry: Registry, plan: Subject, stage: str) -> None:
     """HeldError where a gate ahead of the stage said no: there is no way around it."""
     held = held_before(record_of(registry, plan), stage)
     if held:
@@ -101,7 +102,7 @@ def refuse_held(registry: Registry, plan: Plan, stage: str) -> None:
         )
 
 
-def plans_request(registry: Registry, plan: Plan, request: StageRequest) -> None:
+def plans_request(registry: Registry, plan: Subject, request: StageRequest) -> None:
     """BadInputError where the plan has another request for the stage."""
     expected = request_for(registry, plan, request.stage)
     if expected != request:
@@ -114,7 +115,7 @@ def plans_request(registry: Registry, plan: Plan, request: StageRequest) -> None
 
 
 def run_request(
-    registry: Registry, plan: Plan, request: StageRequest, run_dir: Path, *, actor: str, run_id: str | None
+    registry: Registry, plan: Subject, request: StageRequest, run_dir: Path, *, actor: str, run_id: str | None
 ) -> Outcome:
     """`slm stage run`: make the cell that `request` names, its receipt copied to `run_dir`."""
     if request.stage == "rollback":
@@ -142,7 +143,7 @@ def run_rollback(
     return Outcome(receipt, False, run_dir)
 
 
-def _cached(registry: Registry, plan: Plan, request: StageRequest) -> StageReceipt | None:
+def _cached(registry: Registry, plan: Subject, request: StageRequest) -> StageReceipt | None:
     cell = registry.cell(plan.domain, plan.number, request.stage)
     if cell is None or cell["status"] != "succeeded":
         return None
@@ -172,7 +173,7 @@ def _verify(registry: Registry, request: StageRequest, receipt: StageReceipt) ->
             registry.store.verify(artifact.sha256)
 
 
-def _refuse_other_outputs(registry: Registry, plan: Plan, receipt: StageReceipt) -> None:
+def _refuse_other_outputs(registry: Registry, plan: Subject, receipt: StageReceipt) -> None:
     """A stage run again for a lost artifact must give the digests that were registered."""
     for kind, artifact in receipt.outputs.items():
         entry = registry.entry(kind, plan.domain, plan.number)
@@ -184,16 +185,10 @@ def _refuse_other_outputs(registry: Registry, plan: Plan, receipt: StageReceipt)
             )
 
 
-def _record(registry: Registry, plan: Plan, receipt: StageReceipt, envelope: Envelope) -> CellRecord:
+def _record(registry: Registry, plan: Subject, receipt: StageReceipt, envelope: Envelope) -> CellRecord:
     request = receipt.request
     stage = BY_NAME[request.stage]
-    needs = [BY_NAME[need].kind for need in stage.needs]
-    parents = [registry.urn(kind, plan.domain, plan.number) for kind in needs]
-    versions = {**plan.incumbents} if request.stage == "evaluate" else {}
-    parents += [registry.urn("release", plan.domain, v["number"]) for v in versions.values()]
-    if request.stage == "dataset" and plan.parent:
-        parents.append(registry.urn("dataset", plan.domain, plan.parent["number"]))
-    epoch = int(request.params.get("epoch", plan.epoch))
+    epoch = 0 if isinstance(plan, Window) else int(request.params.get("epoch", plan.epoch))
     return CellRecord(
         domain=plan.domain,
         number=plan.number,
@@ -216,12 +211,32 @@ def _record(registry: Registry, plan: Plan, receipt: StageReceipt, envelope: Env
             }
             for kind, artifact in receipt.outputs.items()
         ],
-        parents=parents,
+        parents=_parents(registry, plan, stage),
         metrics=[metric.model_dump() | {"epoch": epoch} for metric in receipt.result.metrics],
         verdicts=_verdict_rows(receipt),
+        triggers=[trigger.model_dump() for trigger in receipt.result.triggers],
+        live=[metric.model_dump() for metric in receipt.result.live],
         asset=stage.asset,
         playbook=stage.playbook,
     )
+
+
+def _parents(registry: Registry, plan: Subject, stage: Stage) -> list[str]:
+    """What a cell's output was made from, as URNs."""
+    parents = [registry.urn(BY_NAME[need].kind, plan.domain, plan.number) for need in stage.needs]
+    if isinstance(plan, Window):
+        if stage.name == "capture" and plan.previous:
+            parents.append(registry.urn(stage.kind, plan.domain, plan.number - 1))
+        if stage.name == "drift":
+            parents += [registry.urn("release", plan.domain, v["number"]) for v in plan.serving.values()]
+        return parents
+    if stage.name == "evaluate":
+        parents += [registry.urn("release", plan.domain, v["number"]) for v in plan.incumbents.values()]
+    if stage.name == "dataset" and plan.parent:
+        parents.append(registry.urn("dataset", plan.domain, plan.parent["number"]))
+    if stage.reads and plan.window:
+        parents.append(registry.urn("traffic", plan.domain, plan.window["number"]))
+    return parents
 
 
 def _verdict_rows(receipt: StageReceipt) -> list[dict[str, object]]:
@@ -237,7 +252,7 @@ def _verdict_rows(receipt: StageReceipt) -> list[dict[str, object]]:
 
 
 @contextmanager
-def _one_writer(registry: Registry, plan: Plan, stage: str) -> Iterator[None]:
+def _one_writer(registry: Registry, plan: Subject, stage: str) -> Iterator[None]:
     folder = registry.home.locks / registry.tenant / registry.project / plan.domain
     path = folder / f"{plan.version}.lock"
     owner = path.with_suffix(".owner")

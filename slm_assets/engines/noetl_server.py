@@ -25,7 +25,6 @@ from slm_assets.registry import jobs
 from slm_assets.registry.jobs import Row
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
-from slm_assets.stages.plans import number_of
 from slm_assets.stages.runner import CODE_VERSION, proof_of, read_receipt
 from slm_assets.stages.runtime import Progress
 from slm_assets.stages.table import BY_NAME
@@ -74,7 +73,7 @@ def launch(
 
     `wait`: stay until the execution has ended; cancel it after `timeout_s`.
     """
-    number = number_of(request.version)
+    number = int(request.version[1:])
     job = jobs.of_cell(registry, request.domain, number, request.stage)
     there = proof_of(request, run_dir)
     if there is not None:

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 VerdictName = Literal["PASS", "FAIL", "INSUFFICIENT", "NOT_APPLICABLE", "NOT_INDEPENDENT"]
+TriggerName = Literal["quality", "outcome", "validity", "distribution", "volume", "contract", "staleness"]
+Fired = Literal["FIRED", "QUIET", "INSUFFICIENT", "NOT_APPLICABLE"]
 
 
 class Frozen(BaseModel):
@@ -53,3 +55,27 @@ class Verdict(Frozen):
     slice: str = ""
     blocking: bool = True
     reason: str = ""
+
+
+class Trigger(Frozen):
+    """What one trigger says of a window of traffic: `value` as measured, `bound` the confidence bound that is held
+    against `threshold`, `n` turns, and one sentence."""
+
+    trigger: TriggerName
+    verdict: Fired
+    value: float | None = None
+    bound: float | None = None
+    threshold: float | None = None
+    n: int = 0
+    sentence: str = ""
+
+
+class LiveMetric(Frozen):
+    """One number about a window of live traffic, with its interval; `role` "" means the whole turn."""
+
+    role: str = ""
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0

@@ -95,6 +95,8 @@ class CellRecord:
     parents: list[str] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    triggers: list[dict[str, Any]] = field(default_factory=list)
+    live: list[dict[str, Any]] = field(default_factory=list)
     asset: str = ""
     playbook: str = ""
 
@@ -188,23 +190,22 @@ class Registry:
             for entry in cell.entries:
                 self._enter(connection, entry, cell.parents)
             if cell.metrics:
-                connection.execute(delete(t.metrics).where(*self._is(t.metrics, **keys, source=cell.stage)))
-                connection.execute(
-                    insert(t.metrics),
-                    [{**self._scope, **keys, "source": cell.stage, **m} for m in cell.metrics],
-                )
-            connection.execute(delete(t.verdicts).where(*self._is(t.verdicts, **keys, stage=cell.stage)))
-            if cell.verdicts:
-                connection.execute(
-                    insert(t.verdicts),
-                    [{**self._scope, **keys, "stage": cell.stage, **v} for v in cell.verdicts],
-                )
+                self._replace(connection, t.metrics, cell.metrics, **keys, source=cell.stage)
+            self._replace(connection, t.verdicts, cell.verdicts, **keys, stage=cell.stage)
+            for table, rows in ((t.triggers, cell.triggers), (t.live_metrics, cell.live)):
+                if rows:
+                    self._replace(connection, table, rows, **keys)
             if cell.status == "succeeded":
                 outbox.put(connection, self._scope, self._materialised(cell))
             detail = {"status": cell.status, "request": cell.request, "run_id": cell.run_id}
             self._audit(connection, cell.actor, f"stage.{cell.stage}", cell.domain, cell.number, detail)
 
         self._write(work)
+
+    def _replace(self, connection: Connection, table: Table, rows: list[dict[str, Any]], **keys: Any) -> None:
+        connection.execute(delete(table).where(*self._is(table, **keys)))
+        if rows:
+            connection.execute(insert(table), [{**self._scope, **keys, **row} for row in rows])
 
     def _materialised(self, cell: CellRecord) -> outbox.Handoff:
         outputs = {

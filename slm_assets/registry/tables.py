@@ -264,3 +264,97 @@ captures = _scoped(
     _text("read_at", 32),
     Column("pending", JSON, nullable=False),
 )
+
+windows = _scoped(
+    "windows",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("config"),
+    _text("previous", nullable=True),
+    _text("incoming", nullable=True),
+    Column("taken", JSON, nullable=False),
+    Column("serving", JSON, nullable=False),
+    _text("as_of", 32),
+    _words("reason"),
+    _words("opener"),
+    _text("opened_at", 32),
+)
+
+triggers = _scoped(
+    "triggers",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("trigger", 32),
+    _text("verdict", 24),
+    Column("value", Float),
+    Column("bound", Float),
+    Column("threshold", Float),
+    Column("n", Integer, nullable=False),
+    _words("sentence"),
+)
+
+live_metrics = _scoped(
+    "live_metrics",
+    _key("domain"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("role"),
+    Column("metric", _Words, primary_key=True),
+    Column("value", Float),
+    Column("low", Float),
+    Column("high", Float),
+    Column("n", Integer, nullable=False),
+)
+
+retrains = _log(
+    "retrains",
+    _text("domain"),
+    Column("window", Integer),
+    Column("number", Integer),
+    _text("state", 16),
+    Column("triggers", JSON, nullable=False),
+    _words("reason"),
+    _text("changed_at", 32),
+    _words("note"),
+    Index("retrains_by_domain", "tenant", "project", "domain", "id"),
+)
+
+budget = _log(
+    "budget",
+    _text("domain"),
+    _text("resource", 32),
+    _words("what"),
+    Column("reserved", Float, nullable=False),
+    Column("spent", Float),
+    _text("state", 16),
+    _text("settled_at", 32, nullable=True),
+    UniqueConstraint("tenant", "project", "domain", "resource", "what"),
+    Index("budget_by_time", "tenant", "project", "domain", "resource", "at"),
+)
+
+review_items = _scoped(
+    "review_items",
+    _key("domain"),
+    _key("item"),
+    _text("role"),
+    _text("turn", 200),
+    _text("state", 16),
+    _text("why", 32),
+    Column("input", JSON, nullable=False),
+    Column("candidates", JSON, nullable=False),
+    _text("user", 64),
+    _text("conversation", 64),
+    Column("label", JSON),
+    _words("author"),
+    _text("opened_at", 32),
+    _text("changed_at", 32),
+    Index("review_items_by_state", "tenant", "project", "domain", "state", "opened_at"),
+)
+
+erasures = _log(
+    "erasures",
+    _text("domain"),
+    _text("kind", 16),
+    _text("pseudonym"),
+    Column("detail", JSON, nullable=False),
+    Index("erasures_by_domain", "tenant", "project", "domain", "id"),
+)

@@ -12,13 +12,14 @@ from slm_assets.canonical import Json
 from slm_assets.serving import openai, turns
 from slm_assets.serving.body import read_json
 from slm_assets.serving.capture.recorder import Recorder
-from slm_assets.serving.capture.records import SIGNALS, OutcomeRecord, Scope, TurnRecord
+from slm_assets.serving.capture.records import OutcomeRecord, TurnRecord
 from slm_assets.serving.engines import Engines
 from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.openapi import describe
 from slm_assets.serving.problems import Problem, json_response, shown
 from slm_assets.serving.snapshot import Snapshot
 from slm_assets.serving.tokens import OPERATOR
+from slm_assets.stages.traffic.records import SIGNALS, Scope
 
 _TURN_ID = re.compile(r"([a-z][a-z0-9_]{0,62})-([0-9a-f]{11})-[0-9a-f]{6}-[0-9a-f]{12}")
 

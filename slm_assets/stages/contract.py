@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from slm_assets import canonical
-from slm_assets.gates.types import Frozen, MetricValue, Verdict, VerdictName
+from slm_assets.gates.types import Frozen, LiveMetric, MetricValue, Trigger, Verdict, VerdictName
 
 __all__ = [
     "Artifact",
     "Envelope",
     "Frozen",
+    "LiveMetric",
     "MetricValue",
     "Name",
     "Sha256",
@@ -24,6 +25,7 @@ __all__ = [
     "StageReceipt",
     "StageRequest",
     "StageResult",
+    "Trigger",
     "Verdict",
     "VerdictName",
     "VersionName",
@@ -32,8 +34,9 @@ __all__ = [
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ScopeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-VersionName = Annotated[str, StringConstraints(pattern=r"^v[1-9][0-9]{0,8}$")]
-StageName = Literal["dataset", "label", "finetune", "evaluate", "package", "deploy", "rollback"]
+VersionName = Annotated[str, StringConstraints(pattern=r"^[vw][1-9][0-9]{0,8}$")]
+"""A version, v3; or for the stages that watch the traffic a window of it, w3."""
+StageName = Literal["capture", "drift", "dataset", "label", "finetune", "evaluate", "package", "deploy", "rollback"]
 
 
 class Artifact(Frozen):
@@ -77,6 +80,8 @@ class StageResult(Frozen):
     rows: dict[str, int] = {}
     metrics: list[MetricValue] = []
     verdicts: list[Verdict] = []
+    live: list[LiveMetric] = Field(default=[], description="Of a window of traffic.")
+    triggers: list[Trigger] = Field(default=[], description="Of a window of traffic.")
     roles: dict[str, str] = Field(default={}, description="Outcome per role, where the stage decides one.")
     summary: dict[str, Any] = Field(default={}, description="What a person wants to see: flat numbers, tables.")
     measured: dict[str, float] = Field(default={}, description="Seconds, bytes, money: never in an artifact.")

@@ -18,6 +18,7 @@ from slm_assets.errors import BadInputError
 from slm_assets.registry.captures import mark
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Plan, Registry, Row
+from slm_assets.registry.windows import newest_traffic
 from slm_assets.stages.contract import StageRequest
 from slm_assets.stages.rows.names import CAPTURED
 from slm_assets.stages.table import BY_NAME
@@ -49,8 +50,7 @@ def frozen_inputs(domain: Domain, registry: Registry) -> tuple[str, str]:
     """Store the resolved config, and the seed rows with the turns captured so far; returns the digests
     (config, seed)."""
     with tempfile.TemporaryDirectory(prefix="slm-open-") as folder:
-        config, seed = Path(folder) / "config", Path(folder) / "seed"
-        write_bundle(domain, config)
+        seed = Path(folder) / "seed"
         seed.mkdir()
         for label, path in domain.data_files().items():
             target = seed / label
@@ -63,7 +63,15 @@ def frozen_inputs(domain: Domain, registry: Registry) -> tuple[str, str]:
                 cure="put .jsonl, .jsonl.gz or .parquet files where data.seed_corpus points, "
                 "or read the event log: `slm replay`",
             )
-        return registry.store.put(config).sha256, registry.store.put(seed).sha256
+        return frozen_config(domain, registry), registry.store.put(seed).sha256
+
+
+def frozen_config(domain: Domain, registry: Registry) -> str:
+    """Store the resolved config; returns its digest."""
+    with tempfile.TemporaryDirectory(prefix="slm-open-") as folder:
+        config = Path(folder) / "config"
+        write_bundle(domain, config)
+        return registry.store.put(config).sha256
 
 
 def _add_captured(domain: Domain, registry: Registry, folder: Path) -> None:
@@ -88,6 +96,7 @@ def open_version(
     config, seed = frozen or frozen_inputs(domain, registry)
     incumbents = _incumbents(registry, domain)
     parent = _parent(registry, domain.name, incumbents)
+    window = newest_traffic(registry, domain.name)
 
     def make(_number: int) -> dict[str, Any]:
         return {
@@ -97,7 +106,7 @@ def open_version(
             "incumbents": incumbents,
             "best": _best(registry, domain, incumbents),
             "epoch": parent["epoch"] if parent else 1,
-            "window": None,
+            "window": window,
             "params": {**DEFAULT_PARAMS, **(params or {})},
             "reason": reason,
         }
@@ -113,8 +122,8 @@ def newest_match(registry: Registry, domain: str, frozen: tuple[str, str], param
     return newest if newest and (newest.config, newest.seed, newest.params) == wanted else None
 
 
-def request_for(registry: Registry, plan: Plan, stage: str) -> StageRequest:
-    """The request of one cell, from the plan and the digests of the cells it needs.
+def version_request(registry: Registry, plan: Plan, stage: str) -> StageRequest:
+    """The request of one cell of a version, from the plan and the digests of the cells it needs.
 
     BadInputError where one of those has not been made yet.
     """

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from slm_assets.registry import queries
 from slm_assets.registry.registry import Plan, Registry, Row
 from slm_assets.stages.plans import approved_roles
+from slm_assets.stages.requests import Subject
 from slm_assets.stages.table import BY_NAME, Stage
 
 VERDICT = "verdict"
 """The check of eval_report above its gates: at least one role passes all of them."""
 
 
+S = TypeVar("S", bound=Subject)
+
+
 @dataclass(frozen=True)
-class Record:
+class Record(Generic[S]):
     """What the registry knows of a version: its cells by stage (status, error_kind, roles), the gates'
     answers, and the roles with an approval that is bound to these answers."""
 
-    plan: Plan
+    plan: S
     cells: Mapping[str, Row]
     verdicts: Sequence[Row]
     approved: frozenset[str] = frozenset()
@@ -45,14 +50,15 @@ class Standing:
     rows: list[Row] = field(default_factory=list)
 
 
-def record_of(registry: Registry, plan: Plan) -> Record:
-    """What the registry knows of one version."""
+def record_of(registry: Registry, plan: S) -> Record[S]:
+    """What the registry knows of one version, or of one window of traffic."""
     cells = {cell["stage"]: cell for cell in queries.cells(registry, plan.domain, plan.number)}
     verdicts = registry.verdicts(plan.domain, plan.number)
-    return Record(plan, cells, verdicts, frozenset(approved_roles(registry, plan)))
+    approved = approved_roles(registry, plan) if isinstance(plan, Plan) else ()
+    return Record(plan, cells, verdicts, frozenset(approved))
 
 
-def records_of(registry: Registry, domain: str) -> list[Record]:
+def records_of(registry: Registry, domain: str) -> list[Record[Plan]]:
     """The same for every version of a domain, oldest first, in a handful of queries. Of a version that was
     deployed the verdicts are left out: it came all the way."""
     cells: dict[int, dict[str, Row]] = {}
@@ -78,7 +84,7 @@ def checks_of(stage: Stage) -> tuple[str, ...]:
     return (*stage.gates, VERDICT) if stage.name == "evaluate" else stage.gates
 
 
-def standing(record: Record, stage: str, check: str) -> Standing:
+def standing(record: Record[Any], stage: str, check: str) -> Standing:
     """Passed while at least one role may go on; a gate without any verdict is a no."""
     if not record.made(stage):
         plan = record.plan
@@ -90,7 +96,7 @@ def standing(record: Record, stage: str, check: str) -> Standing:
     return _gate([row for row in rows if row["gate"] == check], approved)
 
 
-def held_before(record: Record, stage: str) -> str:
+def held_before(record: Record[Any], stage: str) -> str:
     """Why the version is held ahead of `stage`, or "": the first no of a stage that it builds on."""
     for before in _ancestors(stage):
         if not record.made(before):

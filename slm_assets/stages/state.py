@@ -12,7 +12,7 @@ Outcome = str
 """promoted, held, deferred, failed, running (elsewhere), or open (not all stages have run yet)."""
 
 
-def outcome(record: Record) -> Outcome:
+def outcome(record: Record[Plan]) -> Outcome:
     """How far a version came."""
     for stage in STAGES:
         cell = record.cells.get(stage.name)
@@ -25,7 +25,7 @@ def outcome(record: Record) -> Outcome:
     return "promoted"
 
 
-def role_outcomes(record: Record) -> dict[str, Outcome]:
+def role_outcomes(record: Record[Plan]) -> dict[str, Outcome]:
     """Per role: promoted, held, deferred, failed or open."""
     whole = outcome(record)
     bundled = record.roles("package")
@@ -65,6 +65,6 @@ def gate_lines(registry: Registry, plan: Plan) -> list[dict[str, Any]]:
         "n_needed", "blocking", "reason",
     )  # fmt: skip
     order = {stage.name: index for index, stage in enumerate(STAGES)}
-    rows = registry.verdicts(plan.domain, plan.number)
+    rows = [row for row in registry.verdicts(plan.domain, plan.number) if row["stage"] in order]
     rows.sort(key=lambda r: (order[r["stage"]], r["role"], BY_NAME[r["stage"]].gates.index(r["gate"])))
     return [{key: row[key] for key in keys} for row in rows]

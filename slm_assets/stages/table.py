@@ -11,7 +11,8 @@ from slm_assets.stages.contract import StageName
 class Stage:
     """A row of the table.
 
-    `kind` is the output's name and registry kind; `needs` the stages whose outputs are its inputs;
+    `kind` is the output's name and registry kind; `needs` the stages whose outputs are its inputs; `reads` those
+    that watch the traffic and of which it takes what the version's plan froze;
     `gates` the gate names that it may answer, each a blocking check of its asset; `playbook` the
     catalog path of its NoETL mirror. A stage that can use a GPU is also mirrored as a container.
     """
@@ -24,13 +25,29 @@ class Stage:
     playbook: str
     title: str
     gpu: bool = False
+    reads: tuple[StageName, ...] = ()
 
+
+WATCH: tuple[Stage, ...] = (
+    Stage(
+        "capture", "captured_traffic", "traffic", (), ("envelope", "pii"),
+        "automation/mlops/slm/traffic_capture",
+        "Live turns of every source, redacted, each once, with its outcomes",
+    ),
+    Stage(
+        "drift", "drift_report", "drift", ("capture",), (),
+        "automation/mlops/slm/drift_monitor",
+        "What live traffic says of the serving version, and which triggers fire",
+    ),
+)  # fmt: skip
+"""The stages that watch a domain's traffic, window by window; no version is theirs."""
 
 STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset", "dataset", "dataset", (), ("leakage", "coverage"),
         "automation/mlops/slm/dataset_build",
         "Train, validation and frozen eval rows, split by group, without leakage",
+        reads=("capture",),
     ),
     Stage(
         "label", "labels", "labels", ("dataset",), ("contract", "vocabulary"),
@@ -61,4 +78,6 @@ STAGES: tuple[Stage, ...] = (
     ),
 )  # fmt: skip
 
-BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
+"""The stages of a version, in order."""
+
+BY_NAME: dict[str, Stage] = {stage.name: stage for stage in (*WATCH, *STAGES)}

@@ -15,12 +15,12 @@ import pytest
 
 from slm_assets.canonical import read_jsonl
 from slm_assets.models.base import Prediction
-from slm_assets.serving.capture import segments
-from slm_assets.serving.capture.reader import captured_turns
 from slm_assets.serving.capture.recorder import Limits, Recorder
-from slm_assets.serving.capture.records import Scope, sampled
-from slm_assets.serving.capture.segments import SegmentWriter, decode, encode, read_segment, recover
 from slm_assets.serving.capture.waiting import WaitingRoom
+from slm_assets.stages.traffic import segments
+from slm_assets.stages.traffic.reader import captured_turns
+from slm_assets.stages.traffic.records import Scope, sampled
+from slm_assets.stages.traffic.segments import SegmentWriter, decode, encode, read_segment, recover
 from tests.serving.conftest import Clock
 
 SURE = {"text": "where is my secret parcel"}
@@ -395,9 +395,11 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from slm_assets.serving.capture.recorder import Limits, Recorder
-from slm_assets.serving.capture.records import Scope, TurnRecord
+from slm_assets.serving.capture.records import TurnRecord
+from slm_assets.stages.traffic.records import Scope
 from slm_assets.serving.turns import Turn
 from slm_assets.stages.answering import Answer
+from slm_assets.stages.traffic.records import Scope
 
 recorder = Recorder(Path(sys.argv[1]), lambda _domain, value: value, "w", limits=Limits(pump_seconds=0.001))
 recorder.start()

@@ -19,7 +19,7 @@ import pytest
 
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flip
-from slm_assets.serving.capture.reader import captured_turns
+from slm_assets.stages.traffic.reader import captured_turns
 from tests.serving.conftest import TOKENS
 
 SURE = {"text": "where is my parcel"}

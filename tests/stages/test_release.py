@@ -16,7 +16,8 @@ from slm_assets.stages import bundle, line_worker
 from slm_assets.stages.approvals import approve
 from slm_assets.stages.contract import Envelope
 from slm_assets.stages.evaluation import asking
-from slm_assets.stages.plans import open_domain, open_version, output_of, request_for
+from slm_assets.stages.plans import open_domain, open_version, output_of
+from slm_assets.stages.requests import request_for
 from slm_assets.stages.rollback import rollback_request
 from slm_assets.stages.runner import execute
 from slm_assets.stages.table import STAGES

@@ -17,18 +17,17 @@ from pathlib import Path
 import orjson
 
 from slm_assets.serving.capture.records import (
-    GOOD,
     OutcomeRecord,
     Redactor,
-    Scope,
     TurnRecord,
     outcome_line,
     redacted,
     turn_line,
     why_kept,
 )
-from slm_assets.serving.capture.segments import SegmentWriter, recover
 from slm_assets.serving.capture.waiting import MAX_BYTES, WAIT_SECONDS, WaitingRoom
+from slm_assets.stages.traffic.records import GOOD, Scope
+from slm_assets.stages.traffic.segments import SegmentWriter, recover
 
 LOG = logging.getLogger("slm.capture")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,24 +9,12 @@ from typing import Any, Literal
 
 from slm_assets.canonical import Json
 from slm_assets.serving.turns import Turn
+from slm_assets.stages.traffic.records import Scope, pseudonym, sampled
 
-SIGNALS = frozenset({"correction", "retry", "tool_error", "abandonment", "success"})
-"""What feedback may say of a turn; a domain's `outcome_signals` add to them."""
-GOOD = frozenset({"success"})
-"""Signals that do not keep a turn by themselves."""
 Kept = Literal["sampled", "outcome", "invalid", "error"]
 Redactor = Callable[[str, Json], Json]
 """Takes a domain's name and what people, models or tools wrote; gives it back without what may not be kept.
 Throws if it cannot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where a record belongs."""
-
-    tenant: str
-    project: str
-    domain: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +40,6 @@ class OutcomeRecord:
     detail: Json
     at: float
     size: int
-
-
-def pseudonym(scope: Scope, kind: str, identifier: str) -> str:
-    """What stands for a user's or conversation's id: the same for the same id, so that it can be counted and
-    erased, and not the id, which may be a name or an address. "" for none."""
-    if not identifier:
-        return ""
-    text = "\0".join((scope.tenant, scope.project, scope.domain, kind, identifier))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def sampled(scope: Scope, conversation: str, rate: float) -> bool:
-    """Whether a conversation is in the uniform sample: all of its turns are, or none."""
-    text = "\0".join(("sample", scope.tenant, scope.project, scope.domain, conversation))
-    number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-    return number < rate * 2.0**64
 
 
 def why_kept(record: TurnRecord) -> Kept | None:

@@ -71,7 +71,9 @@ def versions(registry: Registry, domain: str) -> DomainVersions:
     )
 
 
-def _version(record: Record, serving: dict[str, str | None], train_rows: int | None, scores: list[Score]) -> Version:
+def _version(
+    record: Record[Plan], serving: dict[str, str | None], train_rows: int | None, scores: list[Score]
+) -> Version:
     plan = record.plan
     serves = [role for role, version in serving.items() if version == plan.version]
     return Version(
