@@ -21,6 +21,7 @@ from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
+from slm_assets.domain.triggers import RetrainTriggers
 from slm_assets.models import rules
 
 DOCS = Path(__file__).parent
