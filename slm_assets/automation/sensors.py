@@ -12,6 +12,7 @@ from slm_assets.noetl.address import URL
 from slm_assets.registry import jobs
 from slm_assets.registry.home import Home
 from slm_assets.stages.plans import registries
+from slm_assets.stages.requests import WATCHING
 
 TICK_S = 20.0
 """How long a tick delivers: well below the minute after which Dagster gives a tick up."""
@@ -95,7 +96,7 @@ def _relaunch(instance: dg.DagsterInstance, job: jobs.Row) -> dg.RunRequest | No
     selection = submitter.asset_selection if submitter else None
     return dg.RunRequest(
         run_key=f"{job['dedup']}#{len(before)}",
-        partition_key=key_of(job["domain"], f"v{job['number']}"),
+        partition_key=job["domain"] if job["stage"] in WATCHING else key_of(job["domain"], f"v{job['number']}"),
         asset_selection=sorted(selection) if selection else None,
         tags={k: v for k, v in kept.items() if k not in _OF_THE_RUN} | {tags.JOB: job["dedup"]},
     )

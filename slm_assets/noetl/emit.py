@@ -19,13 +19,13 @@ from slm_assets.noetl.chain_books import pipeline, retrain_orchestrator
 from slm_assets.noetl.flag_books import resolve_engine, rollback
 from slm_assets.noetl.stage_book import DEFAULT_RUN, stage_book
 from slm_assets.noetl.steps import Step
-from slm_assets.stages.table import BY_NAME, STAGES, Stage
+from slm_assets.stages.table import BY_NAME, STAGES, WATCH, Stage
 
 FOLDER = "slm"
 _HEAD = "# Made by `slm playbooks emit` from the stage table; changes here are lost.\n"
 
 
-def playbooks(stages: Sequence[Stage] = STAGES, run: StageRun = DEFAULT_RUN) -> dict[str, str]:
+def playbooks(stages: Sequence[Stage] = (*WATCH, *STAGES), run: StageRun = DEFAULT_RUN) -> dict[str, str]:
     """File name relative to deploy/noetl (`slm/dataset_build.yaml`) → YAML text, every playbook."""
     books = [
         *(stage_book(stage, run) for stage in stages),
