@@ -11,6 +11,7 @@ import typer
 from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, show
 from slm_assets.cli.conductor import conductor_app
 from slm_assets.cli.db import db_app
+from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
@@ -37,6 +38,7 @@ app.add_typer(playbooks_app, name="playbooks")
 app.add_typer(handoffs_app, name="handoffs")
 app.add_typer(serve_app)
 app.command()(replay)
+app.command()(erase)
 
 
 @app.command()

@@ -37,6 +37,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if recorder is not None:
+            engines.on_erasure = recorder.forget
             recorder.start()
         engines.start()
         yield

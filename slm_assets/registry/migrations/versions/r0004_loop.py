@@ -81,6 +81,7 @@ def upgrade() -> None:
         _words("author"), _text("opened_at", 32), _text("changed_at", 32),
     )  # fmt: skip
     _log("erasures", _text("domain"), _text("kind", 16), _text("pseudonym"), _json("detail"))
+    op.create_table("tombstones", _key("tenant"), _key("project"), _key("sha256"), _text("manifest"), _text("at", 32))
     scope = ["tenant", "project", "domain"]
     op.create_index("retrains_by_domain", "retrains", [*scope, "id"])
     op.create_index("budget_by_time", "budget", [*scope, "resource", "at"])
