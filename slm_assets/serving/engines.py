@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain
 from slm_assets.errors import BadInputError
 from slm_assets.registry import erasures, queries
@@ -64,6 +65,14 @@ class Engines:
     def snapshots(self) -> list[Snapshot]:
         """Those loaded so far, by name."""
         return [self._snapshots[name] for name in sorted(self._snapshots)]
+
+    def registries(self, tenant: str) -> list[tuple[DomainConfig, Registry]]:
+        """Config and registry of each domain that a tenant may see, by name."""
+        return [
+            (domain.config, registry)
+            for _, (domain, registry) in sorted(self._bases.items())
+            if tenant in ("*", registry.tenant)
+        ]
 
     @contextmanager
     def lease(self, name: str, tenant: str) -> Iterator[Snapshot]:
