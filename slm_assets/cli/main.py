@@ -231,15 +231,23 @@ def ask(
 def why(
     domain: DomainName,
     role: Annotated[str | None, typer.Option(help="Only this role.")] = None,
+    turn: Annotated[str | None, typer.Option(help="An answer's turn id: what it was learned from.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Which version serves, since when, flipped by whom, trained on what, by which gates, replacing what.
+    """Which version serves, since when, flipped by whom, trained on what, by which gates, replacing what; or with
+    `--turn` the way from an answer back to the rows, labels and verdicts behind it.
 
     Example: `slm why travel --role extract`
     """
     from slm_assets.cli import render
     from slm_assets.stages.reports import explain
 
+    if turn is not None:
+        from slm_assets.cli import questions
+        from slm_assets.stages.experiments.turn import explain_turn
+
+        show(explain_turn(registry_for(domain), domain, turn), json, questions.turn)
+        return
     show(explain(registry_for(domain), domain, role), json, render.why)
 
 
