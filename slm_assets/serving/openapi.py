@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from slm_assets.canonical import Json
-from slm_assets.serving.capture.records import SIGNALS
+from slm_assets.domain.outcomes import SIGNALS
 from slm_assets.serving.snapshot import Snapshot
 
 _ERROR = {

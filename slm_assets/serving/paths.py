@@ -9,10 +9,11 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from slm_assets.canonical import Json
+from slm_assets.domain.outcomes import SIGNALS
 from slm_assets.serving import openai, turns
 from slm_assets.serving.body import read_json
 from slm_assets.serving.capture.recorder import Recorder
-from slm_assets.serving.capture.records import SIGNALS, OutcomeRecord, Scope, TurnRecord
+from slm_assets.serving.capture.records import OutcomeRecord, Scope, TurnRecord
 from slm_assets.serving.engines import Engines
 from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.openapi import describe

@@ -10,7 +10,7 @@ import orjson
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
-from slm_assets.serving.capture.records import GOOD
+from slm_assets.domain.outcomes import GOOD
 from slm_assets.serving.capture.segments import OPEN, SEALED, read_segment
 
 

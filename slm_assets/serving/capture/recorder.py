@@ -16,8 +16,8 @@ from pathlib import Path
 
 import orjson
 
+from slm_assets.domain.outcomes import GOOD
 from slm_assets.serving.capture.records import (
-    GOOD,
     OutcomeRecord,
     Redactor,
     Scope,

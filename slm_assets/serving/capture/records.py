@@ -11,10 +11,6 @@ from typing import Any, Literal
 from slm_assets.canonical import Json
 from slm_assets.serving.turns import Turn
 
-SIGNALS = frozenset({"correction", "retry", "tool_error", "abandonment", "success"})
-"""What feedback may say of a turn; a domain's `outcome_signals` add to them."""
-GOOD = frozenset({"success"})
-"""Signals that do not keep a turn by themselves."""
 Kept = Literal["sampled", "outcome", "invalid", "error"]
 Redactor = Callable[[str, Json], Json]
 """Takes a domain's name and what people, models or tools wrote; gives it back without what may not be kept.
