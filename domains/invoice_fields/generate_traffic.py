@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from generate import a_document, write
 from generate import rows as documents
-from generate import write
-from generator.noise import scanned
+from generator.facts import a_supplier
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent
@@ -41,10 +41,10 @@ def known(_rng: random.Random, row: Row) -> Row:
     return row
 
 
-def smudged(rng: random.Random, row: Row) -> Row:
-    """A document that a bad scanner read: many times the slips, never in what is asked for."""
-    for _ in range(7):
-        row["input"]["text"] = scanned(rng, row["input"]["text"], _asked(row))
+def stacked(rng: random.Random, row: Row) -> Row:
+    """A scan of a stack, which begins with the last page of another document: known words, and harder to read."""
+    above = a_document(rng, a_supplier(rng, set()))["input"]["text"].split("\n")
+    row["input"]["text"] = "\n".join([*above[len(above) // 3 :], "", "", row["input"]["text"]])
     row["input"]["source"] = "scan"
     return row
 
@@ -101,15 +101,9 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
-def _asked(row: Row) -> set[str]:
-    """Words that are part of asked values, and months: what a label is read from."""
-    months = re.findall(r"[^\W\d_]+(?=\.? \d{4})", row["input"]["text"])
-    return {word.lower() for text in [*_texts(row["labels"]), *months] for word in re.findall(r"\w+", text)}
-
-
 POOLS: dict[str, tuple[int, str, Callable[[random.Random, Row], Row]]] = {
     "known": (900, "", known),
-    "smudged": (300, "", smudged),
+    "stacked": (300, "", stacked),
     "newcomers": (450, "en", newcomer),
     "poisoned": (60, "", poisoned),
     "vendor": (60, "", vendor),

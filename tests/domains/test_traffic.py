@@ -93,7 +93,7 @@ def test_newcomers_bring_words_that_the_corpus_lacks_and_steady_traffic_hardly_a
     print(domain.name, {name: round(share, 3) for name, share in shares.items()})  # noqa: T201
     assert shares["newcomers"] > 0.5
     assert shares["known"] < 0.25  # names, and slips of the finger
-    for name in {"known", "changed_mind", "two_problems"} & set(pools):
+    for name in {"known", "changed_mind", "two_problems", "stacked"} & set(pools):
         often = Counter(word for case in pools[name] for word in words([case]) if word.isalpha() and word not in plain)
         assert max(often.values()) <= 0.01 * len(pools[name]), (name, often.most_common(3))
 
