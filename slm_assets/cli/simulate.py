@@ -71,11 +71,11 @@ def simulate(
     from slm_assets.simulation.client import target
 
     last = _time(at)
-    plan = run.Plan(loaded, scenario, seed=seed, turns=turns, phases=phase or ())
+    traffic = run.Traffic(loaded, scenario, seed=seed, turns=turns, phases=phase or ())
     if drop is not None:
-        result = run.drop(plan, drop, rate=rate, last=last)
+        result = run.drop(traffic, drop, rate=rate, last=last)
     else:
-        result = run.send(plan, target(url, token), rate=rate, clients=clients)
+        result = run.send(traffic, target(url, token), rate=rate, clients=clients)
     show(result, json, _summary)
     if result["failed_requests"] and not tolerate:
         raise typer.Exit(1)

@@ -23,14 +23,27 @@ def overlaid_copy(domain: Domain, name: str, scenario: Scenario, root: Path) -> 
     target = root / domain.name
     if target.exists():
         raise BadInputError(f"{target} is there already", cure="name a new folder")
+    if root.resolve().is_relative_to(domain.folder.resolve()):
+        raise BadInputError(f"{root} is inside of the domain's own folder", cure="name one beside it")
+    try:
+        shutil.copytree(domain.folder, target)
+        done = _laid_over(Folder.at(domain.folder), scenario.overlay, target)
+        if not any(done.values()):
+            raise BadInputError(f"the overlay of {name} is what {domain.name} has already", cure="write what changes")
+        load_domain(target)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return done
+
+
+def _laid_over(folder: Folder, overlay: str, target: Path) -> dict[str, list[str]]:
     done: dict[str, list[str]] = {"replaced": [], "added": []}
-    folder = Folder.at(domain.folder)
-    overlay = folder.locate(scenario.overlay)
-    shutil.copytree(domain.folder, target)
-    for path in sorted(item for item in overlay.rglob("*") if item.is_file()):
-        relative = path.relative_to(overlay).as_posix()
+    root = folder.locate(overlay)
+    for path in sorted(item for item in root.rglob("*") if item.is_file()):
+        relative = path.relative_to(root).as_posix()
         try:
-            data = folder.read(f"{scenario.overlay}/{relative}")
+            data = folder.read(f"{overlay}/{relative}")
         except Refused as refused:
             raise BadInputError(f"{refused.message}: {refused.found}", cure=refused.cure) from None
         place = target / relative
@@ -39,7 +52,4 @@ def overlaid_copy(domain: Domain, name: str, scenario: Scenario, root: Path) -> 
         done["replaced" if place.exists() else "added"].append(relative)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-    if not any(done.values()):
-        raise BadInputError(f"the overlay of {name} is what {domain.name} has already", cure="write what changes")
-    load_domain(target)
     return done

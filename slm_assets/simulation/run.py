@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ DROP_RATE = 1.0
 """Turns a second in a file for the drop folder, where no rate is given."""
 
 
-class Plan:
+class Traffic:
     """The turns of a scenario: the same for the same seed. BadInputError for a name that nothing has."""
 
     def __init__(
@@ -42,21 +43,21 @@ class Plan:
         return planned(self.domain.name, self.name, self.scenario, self._pools, seed=self.seed, turns=self.turns)
 
 
-def send(plan: Plan, where: Target, *, rate: float = 0.0, clients: int = 8) -> dict[str, Json]:
+def send(traffic: Traffic, where: Target, *, rate: float = 0.0, clients: int = 8) -> dict[str, Json]:
     """Send the turns, `rate` a second (0: as fast as they are answered), and the feedback; returns the summary.
 
     SIGINT and SIGTERM end it early: what is in flight is answered. SlmError where no service answers at all.
     """
-    if plan.scenario.recorded is not None:
+    if (recorded := traffic.scenario.recorded) is not None:
         raise BadInputError(
-            f"the turns of {plan.name} were answered by {plan.scenario.recorded.engine}: the service is not asked",
+            f"the turns of {traffic.name} were answered by {recorded.engine}: the service is not asked",
             cure="give the folder that the capture reads: --drop FOLDER",
         )
-    _reach(where, plan.domain.name)
-    sending = Sending(plan, plan.simulation.outcomes, rate=rate)
+    _reach(where, traffic.domain.name)
+    sending = Sending(traffic, traffic.simulation.outcomes, rate=rate)
     before = _cpu()
     with _ended_by_signal(sending):
-        sending.run(plan.domain.name, where, clients)
+        sending.run(traffic.domain.name, where, clients)
     cpu = _cpu() - before
     total = sum(tally.turns for tally in sending.tallies.values())
     measured = {
@@ -65,26 +66,32 @@ def send(plan: Plan, where: Target, *, rate: float = 0.0, clients: int = 8) -> d
         "turns_per_s": round(total / sending.seconds, 1) if sending.seconds else 0.0,
         "generator_cpu_s": round(cpu, 3),
     }
-    return _summary(plan, sending.tallies, measured)
+    return _summary(traffic, sending.tallies, measured)
 
 
-def drop(plan: Plan, folder: Path, *, rate: float = 0.0, last: datetime | None = None) -> dict[str, Json]:
+def drop(traffic: Traffic, folder: Path, *, rate: float = 0.0, last: datetime | None = None) -> dict[str, Json]:
     """Write the turns of a `recorded` scenario as one file of the drop folder, the last of them at `last` (default:
     now); returns the summary."""
-    if plan.scenario.recorded is None:
+    if (recorded := traffic.scenario.recorded) is None:
         raise BadInputError(
-            f"scenario {plan.name} has no recorded answers", cure="leave --drop out: it is sent to the service"
+            f"scenario {traffic.name} has no recorded answers", cure="leave --drop out: it is sent to the service"
         )
     rate = rate or DROP_RATE
     last = last or datetime.now(UTC)
-    start = last - timedelta(seconds=sum(turn.gap for turn in plan) / rate)
+    start = last - timedelta(seconds=sum(turn.gap for turn in traffic) / rate)
     tallies: dict[str, Tally] = {}
     rows = envelopes(
-        plan.domain, plan, plan.simulation.outcomes, plan.scenario.recorded, start=start, rate=rate, tallies=tallies
+        traffic.domain,
+        traffic,
+        traffic.simulation.outcomes,
+        recorded,
+        start=start,
+        rate=rate,
+        tallies=tallies,
     )
-    file = folder / f"{plan.domain.name}-{plan.name}-{plan.seed}-{int(last.timestamp() * 1000):011x}.jsonl"
+    file = folder / f"{traffic.domain.name}-{traffic.name}-{traffic.seed}-{int(last.timestamp() * 1000):011x}.jsonl"
     canonical.write_jsonl(file, rows)
-    return _summary(plan, tallies, {"file": str(file)})
+    return _summary(traffic, tallies, {"file": str(file)})
 
 
 def chosen(simulation: Simulation, domain: str, name: str, phases: Sequence[str] = ()) -> Scenario:
@@ -117,16 +124,16 @@ def _reach(where: Target, domain: str) -> None:
         client.close()
 
 
-def _summary(plan: Plan, tallies: dict[str, Tally], measured: dict[str, Json]) -> dict[str, Json]:
+def _summary(traffic: Traffic, tallies: dict[str, Tally], measured: dict[str, Json]) -> dict[str, Json]:
     total = Tally()
     for tally in tallies.values():
         total.add(tally)
     return {
-        "domain": plan.domain.name,
-        "scenario": plan.name,
-        "about": plan.scenario.about,
-        "note": plan.scenario.note,
-        "seed": plan.seed,
+        "domain": traffic.domain.name,
+        "scenario": traffic.name,
+        "about": traffic.scenario.about,
+        "note": traffic.scenario.note,
+        "seed": traffic.seed,
         **measured,
         **total.shown(),
         "phases": [{"id": name, **tally.shown()} for name, tally in tallies.items()],
@@ -151,6 +158,9 @@ def _ended_by_signal(sending: Sending) -> Iterator[None]:
         sending.stop()
         restore()
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's: who calls from another one ends the process or waits
+        return
     for number in before:
         signal.signal(number, stop)
     try:

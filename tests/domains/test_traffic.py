@@ -19,7 +19,7 @@ from slm_assets.domain.simulation import load_simulation
 from slm_assets.domain.turns import role_input
 from slm_assets.simulation.overlay import overlaid_copy
 from slm_assets.simulation.pools import Case, read_pool
-from slm_assets.simulation.run import Plan, drop
+from slm_assets.simulation.run import Traffic, drop
 from slm_assets.stages.rows.reading import SourceFile, read_rows
 
 DOMAINS = Path(__file__).parents[2] / "domains"
@@ -99,14 +99,14 @@ def test_newcomers_bring_words_that_the_corpus_lacks_and_steady_traffic_hardly_a
 
 
 def test_one_source_is_poisoned_and_insists(domain: Domain) -> None:
-    turns = list(Plan(domain, "poisoned_source", turns=2000))
+    turns = list(Traffic(domain, "poisoned_source", turns=2000))
     sent = [turn for turn in turns if turn.stream.pool == "poisoned"]
     assert 50 < len(sent) < 200 and len({turn.user for turn in sent}) == 1
     assert load_simulation(domain).outcomes[sent[0].stream.outcomes].wrong == {"correction": 1.0}
 
 
 def test_recorded_traffic_falls_below_what_validity_asks(domain: Domain, tmp_path: Path) -> None:
-    told = drop(Plan(domain, "invalid_outputs"), tmp_path, last=datetime(2027, 1, 31, tzinfo=UTC))
+    told = drop(Traffic(domain, "invalid_outputs"), tmp_path, last=datetime(2027, 1, 31, tzinfo=UTC))
     broken = max(told["invalid"].values()) / told["turns"]
     assert 0.02 < broken < 0.04, "below 99.5 % valid by more than chance"
 
@@ -117,7 +117,9 @@ def test_the_changed_contract_holds_for_the_rows_there_are(domain: Domain, tmp_p
     (changed,) = done["replaced"]
     assert changed.startswith("contracts/") and copy.digest != domain.digest
     role = domain.config.roles[0].id
-    new = set(copy.output_schema(role)["properties"]) - set(domain.output_schema(role)["properties"])
+    before, after = (set(each.output_schema(role)["properties"]) for each in (domain, copy))
+    new = after - before
+    assert before <= after, "the overlay lags behind the contract"
     assert len(new) == 1 and not new & set(copy.output_schema(role)["required"])
     contract = Validator(copy.output_schema(role))
     assert all(contract.is_valid(row["labels"][role]) for row in seed_rows(domain)[:500])

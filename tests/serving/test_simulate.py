@@ -19,7 +19,7 @@ from slm_assets.registry.home import Home
 from slm_assets.serving.capture.reader import captured_turns
 from slm_assets.serving.capture.records import Scope, pseudonym
 from slm_assets.simulation.client import target
-from slm_assets.simulation.run import Plan, send
+from slm_assets.simulation.run import Traffic, send
 from slm_assets.simulation.sending import Sending
 from tests.serving.conftest import TOKENS
 from tests.serving.test_service_process import RUN, running, until
@@ -42,8 +42,8 @@ def server(home):
         yield server
 
 
-def plan_of(home, name, **options):
-    return Plan(load_domain(home.domains / "tiny"), name, **options)
+def traffic_of(home, name, **options):
+    return Traffic(load_domain(home.domains / "tiny"), name, **options)
 
 
 def started(home, *arguments, **environment):
@@ -61,10 +61,10 @@ def simulated(home, url, *arguments, code=0, **environment):
     return json.loads(out)
 
 
-def captured(home, plan):
-    """The turns of a plan that were captured, once all are: in their order, each with what was captured of it."""
+def captured(home, traffic):
+    """The turns of a traffic that were captured, once all are: in their order, each with what was captured of it."""
     scope = Scope("local", "default", "tiny")
-    turns = list(plan)
+    turns = list(traffic)
     ids = {pseudonym(scope, "conversation", turn.conversation) for turn in turns}
 
     def found():
@@ -76,9 +76,9 @@ def captured(home, plan):
 
 def test_turns_reach_the_service_and_users_react_as_the_scenario_says(home, server):
     told = simulated(home, server.client.base_url, "--scenario", "shift", "--seed", "5")
-    plan = plan_of(home, "shift", seed=5)
-    until(lambda: sum(len(turn["outcomes"]) for turn in captured(home, plan)[1]) >= sum(told["feedback"].values()))
-    turns, found = captured(home, plan)
+    traffic = traffic_of(home, "shift", seed=5)
+    until(lambda: sum(len(turn["outcomes"]) for turn in captured(home, traffic)[1]) >= sum(told["feedback"].values()))
+    turns, found = captured(home, traffic)
     right = [
         server.client.post("/v1/tiny", json=turn.case.turn).json()["roles"]["triage"]["output"]
         == turn.case.labels["triage"]
@@ -113,16 +113,16 @@ def test_turns_reach_the_service_and_users_react_as_the_scenario_says(home, serv
 
 
 def test_the_same_seed_sends_the_same_and_rows_without_labels_are_not_judged(home, server):
-    plan = plan_of(home, "quiet", seed=2)
-    first = send(plan, target(str(server.client.base_url), None))
-    again = send(plan, target(str(server.client.base_url), None), clients=3)
+    traffic = traffic_of(home, "quiet", seed=2)
+    first = send(traffic, target(str(server.client.base_url), None))
+    again = send(traffic, target(str(server.client.base_url), None), clients=3)
     assert first["right"] == {} and first["pools"] == {"silent": {"right": 0, "wrong": 0, "unknown": 20}}
     assert first["feedback"] == again["feedback"] and 0 < first["feedback"]["abandonment"] < 20
-    captured(home, plan)
-    until(lambda: len(captured(home, plan)[1]) == 40)
+    captured(home, traffic)
+    until(lambda: len(captured(home, traffic)[1]) == 40)
     turns = Counter(
         (turn["conversation"], turn["user"], json.dumps(turn["input"], sort_keys=True))
-        for turn in captured(home, plan)[1]
+        for turn in captured(home, traffic)[1]
     )
     assert all(count % 2 == 0 for count in turns.values())
 
@@ -147,17 +147,17 @@ def test_a_signal_ends_it_early_with_the_summary(home, server):
 
 
 def test_a_rate_is_kept(home, server):
-    plan = plan_of(home, "steady")
-    told = send(plan, target(str(server.client.base_url), None), rate=100)
-    assert told["turns"] == 40 and told["seconds"] >= sum(turn.gap for turn in plan) / 100
+    traffic = traffic_of(home, "steady")
+    told = send(traffic, target(str(server.client.base_url), None), rate=100)
+    assert told["turns"] == 40 and told["seconds"] >= sum(turn.gap for turn in traffic) / 100
 
 
 def test_a_service_that_ends_in_between_is_counted_and_one_that_is_not_there_is_named(home):
     with running(home, "-c", RUN) as own:
         where = target(str(own.client.base_url), None)
         with ThreadPoolExecutor(1) as thread:
-            plan = plan_of(home, "steady", turns=400)
-            sending = Sending(plan, plan.simulation.outcomes, rate=200)
+            traffic = traffic_of(home, "steady", turns=400)
+            sending = Sending(traffic, traffic.simulation.outcomes, rate=200)
             done = thread.submit(sending.run, "tiny", where, 8)
             until(lambda: answered(own) >= 3)
             own.process.kill()
@@ -174,7 +174,7 @@ def test_a_token_is_sent_by_its_alias_and_never_shown(home):
     with running(home, "-m", "slm_assets.cli", "serve", "tiny", "--port", "0", **environment) as own:
         url = str(own.client.base_url)
         told = simulated(home, url, "--scenario", "steady", "--token", "ACCESS", ACCESS=TOKENS["LOCAL"])
-        without = send(plan_of(home, "steady"), target(url, None))
+        without = send(traffic_of(home, "steady"), target(url, None))
     assert told["failed_requests"] == 0 and TOKENS["LOCAL"] not in json.dumps(told)
     assert without["failed_requests"] == 40 and {code.split()[0] for code in without["errors"]} == {"401"}
 

@@ -15,7 +15,7 @@ from slm_assets.domain.simulation import Outcomes, Phase
 from slm_assets.errors import BadInputError, ConfigError
 from slm_assets.simulation.judge import Feedback, compared, reaction
 from slm_assets.simulation.overlay import overlaid_copy
-from slm_assets.simulation.run import Plan
+from slm_assets.simulation.run import Traffic
 from slm_assets.simulation.schedule import counts
 from slm_assets.simulation.tally import quantile
 from tests.simulation.scenario_files import write_scenarios
@@ -85,31 +85,31 @@ def test_a_row_that_cannot_be_used_is_named(folder):
     with (folder / "simulation" / "known.jsonl").open("a") as file:
         file.write('{"labels": {}}\n')
     with pytest.raises(BadInputError, match=r"pool known: simulation/known.jsonl:61: no input"):
-        Plan(load_domain(folder), "steady")
+        Traffic(load_domain(folder), "steady")
 
 
 def test_a_label_of_no_role_is_named(folder):
     (folder / "simulation" / "silent.jsonl").write_text('{"input": {"text": "a"}, "labels": {"triag": {}}}\n')
     with pytest.raises(BadInputError, match=r"silent\.jsonl:1: no role 'triag'"):
-        Plan(load_domain(folder), "quiet")
+        Traffic(load_domain(folder), "quiet")
 
 
 def test_the_same_seed_is_the_same_traffic(domain):
-    one, again, other = (list(Plan(domain, "shift", seed=seed)) for seed in (3, 3, 4))
+    one, again, other = (list(Traffic(domain, "shift", seed=seed)) for seed in (3, 3, 4))
     assert one == again
     assert one != other
     assert not {turn.conversation for turn in one} & {turn.conversation for turn in other}
 
 
 def test_a_phase_is_the_same_alone_and_a_longer_one_begins_with_it(domain):
-    whole = [turn for turn in Plan(domain, "shift") if turn.phase == "after"]
-    assert list(Plan(domain, "shift", phases=["after"])) == whole
-    longer = [turn for turn in Plan(domain, "shift", turns=180) if turn.phase == "after"]
+    whole = [turn for turn in Traffic(domain, "shift") if turn.phase == "after"]
+    assert list(Traffic(domain, "shift", phases=["after"])) == whole
+    longer = [turn for turn in Traffic(domain, "shift", turns=180) if turn.phase == "after"]
     assert len(longer) == 120 and longer[:60] == whole
 
 
 def test_a_mix_has_its_shares_and_every_row_comes_once_before_it_comes_again(domain):
-    turns = [turn for turn in Plan(domain, "shift", turns=9000) if turn.phase == "after"]
+    turns = [turn for turn in Traffic(domain, "shift", turns=9000) if turn.phase == "after"]
     pools = Counter(turn.stream.pool for turn in turns)
     assert 0.63 < pools["odd"] / len(turns) < 0.70  # 2/3, and three standard errors of 0.6 points
     odd = [turn.case.turn["text"] for turn in turns if turn.stream.pool == "odd"]
@@ -118,7 +118,7 @@ def test_a_mix_has_its_shares_and_every_row_comes_once_before_it_comes_again(dom
 
 
 def test_a_conversation_is_one_users_and_some_users_send_more(domain):
-    turns = list(Plan(domain, "shift", turns=9000))
+    turns = list(Traffic(domain, "shift", turns=9000))
     speakers: dict[str, set[str]] = {}
     for turn in turns:
         speakers.setdefault(turn.conversation, set()).add(turn.user)
@@ -202,7 +202,7 @@ def test_a_changed_contract_is_laid_over_a_copy(workplace, folder, domain, tmp_p
 
 
 def test_an_overlay_that_makes_no_sound_domain_or_changes_nothing_is_refused(folder, domain, tmp_path):
-    scenario = Plan(domain, "changed").scenario
+    scenario = Traffic(domain, "changed").scenario
     contract = folder / "simulation" / "changed" / "contracts" / "triage.schema.json"
     contract.write_text('{"type": "objekt"}')
     with pytest.raises(ConfigError, match=r"triage\.schema\.json"):
@@ -210,6 +210,9 @@ def test_an_overlay_that_makes_no_sound_domain_or_changes_nothing_is_refused(fol
     contract.write_bytes((folder / "contracts" / "triage.schema.json").read_bytes())
     with pytest.raises(BadInputError, match="has already"):
         overlaid_copy(domain, "changed", scenario, tmp_path / "two")
+    with pytest.raises(BadInputError, match="inside of the domain's own folder"):
+        overlaid_copy(domain, "changed", scenario, folder / "copies")
+    assert [path for root in (tmp_path / "one", tmp_path / "two") for path in root.iterdir()] == [], "nothing is left"
 
 
 @pytest.mark.parametrize(
@@ -245,5 +248,5 @@ def test_a_domain_without_scenarios_says_so(workplace):
 
 
 def test_a_plan_holds_no_turns(domain):
-    plan = Plan(domain, "steady", turns=10**12)
-    assert len(list(islice(plan, 5))) == 5
+    traffic = Traffic(domain, "steady", turns=10**12)
+    assert len(list(islice(traffic, 5))) == 5
