@@ -21,6 +21,7 @@ from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
+from slm_assets.domain.simulation import Simulation
 from slm_assets.domain.triggers import RetrainTriggers
 from slm_assets.models import rules
 
@@ -163,6 +164,28 @@ Names of people and street addresses are **not** recognised: remove them by plac
 number beside other digits may be missed.
 """
 
+SIMULATION = """\
+# Scenarios
+
+The file behind `improvement.simulation`; [simulation](../simulation.md) explains it. It is checked with the config,
+and is no part of what is built: another scenario opens no new version.
+
+```yaml
+pools:
+  known: {rows: simulation/known.jsonl.gz}
+outcomes:
+  usual:
+    right: {success: 0.1}
+    wrong: {correction: 0.2, retry: 0.1}
+scenarios:
+  steady:
+    about: Traffic as the corpus has it.
+    phases:
+      - {id: steady, turns: 1000, mix: [{pool: known, outcomes: usual}]}
+```
+
+"""
+
 POLICIES = """# Gate policy
 
 The file behind `improvement.promotion_gates`. Without one these defaults hold; [gates](../gates.md) explains them.
@@ -217,6 +240,7 @@ def pages() -> dict[Path, str]:
     """Every generated page: path under docs/ → text."""
     found = {Path("config/index.md"): _index(), Path("config/policies.md"): _policies(), Path("cli.md"): _commands()}
     found |= {Path("config/redaction.md"): _redaction(), Path("config/triggers.md"): _triggers()}
+    found[Path("config/simulation.md")] = _simulation()
     found[Path("config/rules.md")] = _rules()
     for block, intro in INTRO.items():
         found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
@@ -240,6 +264,10 @@ def _redaction() -> str:
 
 def _triggers() -> str:
     return TRIGGERS + _sections(list(walk(RetrainTriggers)), set())
+
+
+def _simulation() -> str:
+    return SIMULATION + _sections(list(walk(Simulation)), set())
 
 
 def _rules() -> str:

@@ -17,6 +17,7 @@ from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
 from slm_assets.cli.replay import replay
 from slm_assets.cli.serve import serve_app
+from slm_assets.cli.simulate import simulate_app
 from slm_assets.cli.stage import stage_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
 from slm_assets.registry.home import Home
@@ -37,6 +38,7 @@ app.add_typer(conductor_app)
 app.add_typer(playbooks_app, name="playbooks")
 app.add_typer(handoffs_app, name="handoffs")
 app.add_typer(serve_app)
+app.add_typer(simulate_app)
 app.command()(replay)
 app.command()(erase)
 

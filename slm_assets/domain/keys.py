@@ -141,6 +141,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.promotion_gates",
     ),
     "domain.checks": ("eval.certify",),
+    "domain.simulation": ("improvement.simulation",),
     "domain.turns": ("roles[].reads",),
     "models.oracle": (
         "roles[].deterministic_oracle",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from slm_assets.domain.outcomes import GOOD
 from slm_assets.serving.capture.records import (
     OutcomeRecord,
     Redactor,
@@ -26,7 +27,7 @@ from slm_assets.serving.capture.records import (
     why_kept,
 )
 from slm_assets.serving.capture.waiting import MAX_BYTES, WAIT_SECONDS, WaitingRoom
-from slm_assets.stages.traffic.records import GOOD, Scope
+from slm_assets.stages.traffic.records import Scope
 from slm_assets.stages.traffic.segments import SegmentWriter, recover
 
 LOG = logging.getLogger("slm.capture")
