@@ -260,8 +260,8 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.min_new_real_turns",
     ),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
-    WAITS + "clusters": (
-        "stages.*.container",
+    "noetl.stage_book": ("stages.*.container",),
+    "domain.compute": (
         "stages.*.container.image",
         "stages.*.container.namespace",
         "stages.*.container.service_account",
