@@ -1,7 +1,7 @@
 """Values that identify nobody, as Faker invents them in five locales, and the sentences and records they stand in.
 
-Faker knows nothing of the recognisers, and these sentences were not written for them: none of those marked `bare` says
-what kind of value it holds.
+Faker knows nothing of the recognisers. The sentences say nothing of the kind of value either, but for names: those are
+introduced as people introduce them, or stand in a sentence that does not.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ INTRODUCED = {
     "fr": ("Je m'appelle {}.", "Cordialement,\n{}", "passenger: {}", "Demandez à Mme {} s'il vous plaît."),
     "es": ("Me llamo {}.", "Saludos,\n{}", "passenger: {}", "Pregunte a la señora {} por favor."),
 }
+WINDOW = 6
 NATIONAL = {"en_US": "ssn", "en_GB": "ssn", "de_DE": "ssn", "fr_FR": "ssn", "es_ES": "nif"}
 
 
@@ -44,10 +45,13 @@ class Planted:
     text: str
 
     def left(self, stored: str) -> list[str]:
-        """The pieces of the value that are still there: words and numbers of three characters or more."""
-        frame = set(_pieces(self.text.replace(self.value, " ")))
-        there = set(_pieces(stored))
-        return [piece for piece in _pieces(self.value) if piece in there and piece not in frame]
+        """The pieces of the value that are still there: words and numbers of three characters or more, and any six
+        characters in a row."""
+        around = self.text.replace(self.value, "\0")
+        frame, there = set(_pieces(around)), set(_pieces(stored))
+        words = [piece for piece in _pieces(self.value) if piece in there and piece not in frame]
+        windows = {self.value[at : at + WINDOW] for at in range(max(1, len(self.value) - WINDOW + 1))}
+        return words + sorted(window for window in windows if window in stored and window not in around)
 
 
 def _pieces(text: str) -> list[str]:
@@ -89,14 +93,27 @@ def planted(n: int, seed: int, kinds: tuple[str, ...] = ()) -> list[Planted]:
 
 
 def record(rng: random.Random, one: Planted) -> dict[str, Any]:
-    """The text of a planted value somewhere in what people, models and tools write."""
-    places: tuple[Callable[[], dict[str, Any]], ...] = (
-        lambda: {"input": {"text": one.text}},
-        lambda: {"input": {"thread": [{"author": "user", "parts": [{"body": one.text}]}]}},
-        lambda: {"input": {"slots": {one.text: True}}},
-        lambda: {"output": {"bot_message": one.text}},
-        lambda: {"output": {"tool_requests": [{"name": "send", "arguments": {"to": one.text, "n": 2}}]}},
-        lambda: {"error": f"ValueError: cannot use {one.text!r}" if "\n" not in one.text else one.text},
-        lambda: {"feedback": {"detail": {"note": one.text}}},
+    """The text of a planted value somewhere in what people, models and tools write: {input, output, error, feedback},
+    one of them. A name that nothing introduces stands alone, in a place that says that names stand there."""
+    if one.kind == "name, in a sentence":
+        named = rng.choice(("customer_name", "FullName", "contact-name"))
+        places: tuple[dict[str, Any], ...] = (
+            {"input": {"form": [{named: one.value}]}},
+            {"output": {"arguments": {named: one.value, "seats": 2}}},
+            {"input": {"traveller": {"called": one.value}}},
+            {"feedback": {"detail": {named: [one.value]}}},
+        )
+        return rng.choice(places)
+    number = one.value.replace(" ", "").replace("-", "")
+    return rng.choice(
+        (
+            {"input": {"text": one.text}},
+            {"input": {"thread": [{"author": "user", "parts": [{"body": one.text}]}]}},
+            {"input": {"slots": {one.text: True}}},
+            {"input": {"value": int(number) if one.kind == "card" and number[0] != "0" else one.text}},
+            {"output": {"bot_message": one.text}},
+            {"output": {"tool_requests": [{"name": "send", "arguments": {"to": one.text, "n": 2}}]}},
+            {"error": f"ValueError: cannot use <{one.text}>"},
+            {"feedback": {"detail": {"note": one.text}}},
+        )
     )
-    return rng.choice(places)()

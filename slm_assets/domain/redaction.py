@@ -139,12 +139,23 @@ class Redactor:
         if isinstance(value, list):
             return [self._value(item, (*place, str(index)), found) for index, item in enumerate(value)]
         if isinstance(value, dict):
-            return {self.text(str(k), found): self._item(str(k), v, (*place, str(k)), found) for k, v in value.items()}
+            return self._object(value, place, found)
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int | float):
             return self._number(value, found)
         raise TypeError
+
+    def _object(self, value: dict[str, Json], place: tuple[str, ...], found: Counter[str]) -> Json:
+        clean: dict[str, Json] = {}
+        for key, item in value.items():
+            name = told = self.text(str(key), found)
+            count = 1
+            while name in clean:
+                count += 1
+                name = f"{told} {count}"
+            clean[name] = self._item(str(key), item, (*place, str(key)), found)
+        return clean
 
     def _item(self, key: str, value: Json, place: tuple[str, ...], found: Counter[str]) -> Json:
         if self._is_named(key) and not isinstance(value, dict | bool):
@@ -154,7 +165,9 @@ class Redactor:
         return self._value(value, place, found)
 
     def _is_named(self, key: str) -> bool:
-        """Whether the policy names a key."""
+        """Whether the policy names a key; the name of a kind, where a key was replaced, is none."""
+        if "[" in key:
+            return False
         if key not in self._named:
             if len(key) > LONGEST_REMEMBERED or len(self._named) >= REMEMBERED:
                 return _spelled(key) in self._keys

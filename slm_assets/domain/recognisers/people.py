@@ -16,7 +16,8 @@ from slm_assets.domain.recognisers.spans import Find, Span
 
 LONGEST = 6
 """Words of a name."""
-_WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
+# A letter of a number such as T-1234 is no word.
+_WORD = re.compile(r"(?<!\w)(?<!\w-)[^\W\d_]+(?:['’\-][^\W\d_]+)*(?!\w|-\w)")
 _UPPER = re.compile(r"[^\W\d_a-zß-öø-ÿ]")
 _PARTICLES = """
 af al bin da das de del della den der des di do dos du e el la las le los ten ter van von y zu
@@ -117,8 +118,8 @@ def _named(text: str, run: list[_Word], lists: Names) -> Iterator[Span]:
     if not rest:
         return
     before = text[max(0, run[0].start - 40) : run[0].start]
-    line_ends = text[run[-1].end : run[-1].end + 1] in ("", "\n", ",", ".")
-    told = titled is not None or _STRONG.search(before) or (_CLOSING.search(before) and line_ends)
+    after = text[run[-1].end : run[-1].end + 1]
+    told = titled is not None or _STRONG.search(before) or (_CLOSING.search(before) and after != " ")
     hinted = (greeted or _WEAK.search(before)) and _is_first(rest[0], lists) and rest[0].folded not in lists.cities
     if hinted or (told and rest[0].folded not in lists.words):
         yield run[low].start, rest[-1].end
@@ -135,6 +136,8 @@ def _listed(run: list[_Word], lists: Names) -> Iterator[Span]:
     """A first name of the list with another name behind it."""
     for index in range(len(run) - 1):
         first, second = run[index], run[index + 1]
+        if len(second.text) == 1 and index + 2 < len(run):
+            second = run[index + 2]
         both = _is_first(first, lists) and _is_second(first, second, lists)
         if both or (len(run) - index < 4 and _by_last(run[index:], lists)):
             stop = next((at for at in range(index + 2, len(run)) if run[at].folded in lists.words), len(run))
@@ -159,13 +162,13 @@ def _by_last(run: list[_Word], lists: Names) -> bool:
 def _is_second(first: _Word, second: _Word, lists: Names) -> bool:
     """Whether a word makes a full name of a first name: no ordinary word, no place with a place before it, and
     where everything is in capitals a surname of the list."""
-    if second.folded in lists.words or f"{first.folded} {second.folded}" in lists.cities:
+    if len(second.text) < 2 or second.folded in lists.words or f"{first.folded} {second.folded}" in lists.cities:
         return False
     if first.folded in lists.ordinary and (second.folded not in lists.last or second.folded in lists.ordinary):
         return False
     if first.folded in lists.cities and (second.folded in lists.cities or second.folded not in lists.last):
         return False
-    if second.text.isupper() and len(second.text) > 1:
+    if second.text.isupper():
         return first.text.isupper() and second.folded in lists.last
     return True
 

@@ -6,6 +6,7 @@ many people know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,7 +26,8 @@ Roads? Route Row Rue Run Shoals? Shores? Skyway Springs? Spurs? Sq Squares? St S
 Streets? Summit Terrace Throughway Trace Track Trafficway Trails? Trailer Tunnel Turnpike Underpass Unions?
 Valleys? Via Viaduct Views? Villages? Ville Vista Walks? Wall Ways? Wells? Wharf Wood
 """
-_GERMAN = r"[Ss]tra(?:ß|ss)e|[Ss]tr\.|[Ww]eg|[Pp]latz|[Aa]llee|[Rr]ing|[Gg]asse|[Uu]fer|[Dd]amm|[Cc]haussee|[Pp]fad"
+_GERMAN = "Platz|Allee|Ring|Gasse|Ufer|Damm|Chaussee|Pfad|Weg"
+_GERMAN_ENDING = "platz|allee|gasse|ufer|damm|chaussee|pfad|weg"
 _FRENCH = "rue|avenue|av\\.|boulevard|bd|chemin|place|impasse|allée|quai|cours|route|square"
 _SPANISH = r"""
 acceso alameda arroyo avenida avda\.? av\.? bajada barrio calle calleja callej[oó]n camino carrer carretera c/
@@ -58,7 +60,12 @@ def _either(words: str) -> str:
 _NUMBERED = rf"(?:\d{{1,6}}[A-Za-z]? |{_UNIT}{_GAP}(?:\d{{1,5}} )?)"
 _ENGLISH_STREET = rf"{_NUMBERED}(?:{_WORD} ){{1,4}}(?:{_either(_ENGLISH)})\b\.?(?:,? {_UNIT})?"
 _HYPHENED = r"(?:[\pL.]+-[\pL.\-]+ (?:de[rn]? )?|[Vv][ao]n (?:de[rn] )?)?"
-_GERMAN_STREET = rf"{_HYPHENED}[\pL.\-]*(?:{_GERMAN}) \d{{1,4}} ?[a-z]?(?:[/\-]\d{{1,3}})?"
+_HOUSE = r" \d{1,4} ?[a-z]?(?:[/\-]\d{1,3})?"
+_GERMAN_NAME = (
+    rf"(?:[\pL.\-]*(?i:straße|strasse|str\.)|\p{{Lu}}[\pL.\-]*(?:{_GERMAN_ENDING})|(?:[\pL.\-]*-|\b)(?:{_GERMAN}))"
+)
+# Ordinary words end in -ring, too: such a street needs its town.
+_GERMAN_STREET = rf"{_HYPHENED}(?:{_GERMAN_NAME}{_HOUSE}|\p{{Lu}}\pL*ring{_HOUSE}{_GAP}{_CODED})"
 _FRENCH_STREET = rf"\d{{1,4}}(?: ?(?:bis|ter|quater|[A-D]))?,? *(?i:{_FRENCH}){_NAMED}"
 # In France a street stands without a number where its town is small: then the code behind it tells.
 _FRENCH_VILLAGE = rf"(?i:{_FRENCH}){_NAMED}{_GAP}{_CODED}"
@@ -66,9 +73,11 @@ _SPANISH_NAME = rf"{_OF}(?:{_WORD} (?:(?:de|del|la|las|los|y) )*){{0,5}}{_WORD}"
 _SPANISH_STREET = rf"(?i:{_either(_SPANISH)}) {_SPANISH_NAME},? *(?:n[.º°]* *)?\d{{1,4}}(?:,? *{_UNIT})*"
 _MILITARY = rf"(?:PSC|CMR|Unit) \d{{1,5}},? Box \d{{1,5}}(?:[\n,] *{_APO})?|(?:\p{{Lu}}\pL+ \p{{Lu}}\pL+[\n,] *)?{_APO}"
 _BOX = r"(?i:p\.? ?o\.? ?box|postfach|boîte postale|apartado(?: de correos)?) \d{1,6}"
+_MORE = re.compile(r"[-/.:,][0-9]")
+"""What follows a number that is a date or an amount."""
 _STREETS = [
     (rf"\b(?:{_either(_ENGLISH)})\b", _ENGLISH_STREET),
-    (rf"(?:{_GERMAN}) \d", _GERMAN_STREET),
+    (rf"(?i:stra(?:ß|ss)e|str\.|ring|{_GERMAN_ENDING}) \d", _GERMAN_STREET),
     (rf"(?i:{_FRENCH}) ", f"{_FRENCH_STREET}|{_FRENCH_VILLAGE}"),
     (rf"(?i:{_either(_SPANISH)}) ", _SPANISH_STREET),
     (r"Box \d|[AFD]PO", _MILITARY),
@@ -99,6 +108,6 @@ def _found(text: str, street: Any, behind: Any) -> Iterator[Span]:
     for match in street.finditer(text):
         more = behind.match(text, match.end())
         start, end = match.start(), more.end() if more else match.end()
-        end -= len(text[start:end]) - len(text[start:end].rstrip())
-        if alone(text, start, end):
+        end = start + len(text[start:end].rstrip(" \n."))
+        if alone(text, start, end) and not _MORE.match(text, end):
             yield start, end
