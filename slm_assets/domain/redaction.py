@@ -63,7 +63,7 @@ class RedactionPolicy(Block):
     phone: Action = Field(default="mask", description=f"Phone numbers, international or of `regions`. {_MASKED}")
     card: Action = Field(default="mask", description=f"Payment cards, by their check digit. {_MASKED}")
     iban: Action = Field(default="mask", description=f"Bank accounts, by their check digits. {_MASKED}")
-    national_id: Action = Field(default="mask", description=f"Numbers of persons, of eight countries. {_MASKED}")
+    national_id: Action = Field(default="mask", description=f"Numbers of persons, of nine countries. {_MASKED}")
     ip: Action = Field(default="mask", description=f"Internet addresses. {_MASKED}")
     secret: Action = Field(default="mask", description=f"Keys and tokens, by how vendors write them. {_MASKED}")
     regions: list[str] = Field(

@@ -67,7 +67,7 @@ def ibans() -> Find:
 
 
 def national_ids() -> Find:
-    """Numbers of persons: by their form in two countries, by their check digits in six."""
+    """Numbers of persons: by their form in two countries, by their check digits in seven."""
     from stdnum.util import get_cc_module
 
     def valid(modules: list[Any]) -> Callable[[str], bool]:
