@@ -365,14 +365,15 @@ def _redaction(record: Record) -> str:
     clean = result["clean"]
     text = REDACTION.format(each=result["recall"][0]["of_each"]) + "\n" + _lines(found) + "\n"
     text += (
-        f"Of {clean['tokens']:,} words in {clean['turns']:,} turns of travel that hold no such value, {clean['changed']:,} "
+        f"Of {clean['tokens']:,} words in {clean['turns']:,} turns of travel that hold no such value, "
+        f"{clean['changed']:,} "
         f"changed. CPU of a turn, its input and all its outputs, from an empty memory:\n\n{_lines(result['cost'])}"
     )
     for one in result["skew"]:
         rows = [[f"`{key}`", _number(m["raw"]), _number(m["redacted"])] for key, m in one["metrics"].items()]
         text += (
-            f"\nA model of {one['domain']}, trained on rows as they are, on {one['turns']:,} eval turns as they came and "
-            f"redacted, which changes {one['changed']:,} of them:\n\n{_table(['metric', 'raw', 'redacted'], rows)}"
+            f"\nA model of {one['domain']}, trained on rows as they are, on {one['turns']:,} eval turns as they came "
+            f"and redacted, which changes {one['changed']:,} of them:\n\n{_table(['metric', 'raw', 'redacted'], rows)}"
         )
     return text + _busy(record)
 

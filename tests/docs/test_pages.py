@@ -10,6 +10,7 @@ from pages import FENCE
 
 from slm_assets.domain.config import ConfigFile
 from slm_assets.domain.policies import PromotionGates
+from slm_assets.domain.redaction import RedactionPolicy
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -53,6 +54,8 @@ def test_the_examples_of_the_config_pages_are_a_config():
             example = yaml.safe_load(text)
             if path.name == "policies.md":
                 PromotionGates.model_validate(example)
+            elif path.name == "redaction.md":
+                RedactionPolicy.model_validate(example)
             elif path.name == "index.md":
                 ConfigFile.model_validate(example)
             else:
