@@ -39,11 +39,13 @@ HIDDEN = [
     ("415 Romero Skyway Apt. 837\nNorth Ray, AZ 94720", "[address]"),
     ("Ich wohne in der Klemmstraße 90, 90328 Bremen.", "Ich wohne in der [address]."),
     ("23 bis, rue Alphonse Michel\n85277 Lévy", "[address]"),
+    ("Miesstr. 8/8\n03533 Rothenburg ob der Tauber, danke", "[address], danke"),
     ("Calle de Alicia Pastor 98, 3 B", "[address], 3 B"),
     # Phones, valid or not.
     ("call 555-867-5309 x12 now", "call [phone] now"),
     ("0341 483960 am 05.12.2026", "[phone] am 05.12.2026"),
     ("tel.: 0341483960", "tel.: [phone]"),
+    ("+687 20.12.34 or +683 7012", "[phone] or [phone]"),
     ("mail me%40example.org", "mail [email]"),
     ("see https://ada:pw12@db.example.org/x?y=1 now", "see [secret] now"),
 ]

@@ -42,6 +42,9 @@ def phones(regions: list[str]) -> Find:
             if digits_in(run.group()) >= FEWEST:
                 found = [*_written(shown, run)]
                 yield from found or _planned(shown, run, among)
+        if "+" in text and shown != text:
+            # What looks like a date may be the end of a number.
+            yield from _matched(text, 0, [None])
 
     return find
 
@@ -74,7 +77,7 @@ def _is_written(text: str, start: int, groups: list[str]) -> bool:
     digits = "".join(groups)
     sizes = [len(group) for group in groups]
     if text[start : start + 2].lstrip("(").startswith("+"):
-        return 8 <= len(digits) <= MOST + 1
+        return FEWEST <= len(digits) <= MOST + 1
     bare = len(groups) == 1
     if bare and _is_numbered(text, start):
         return False
@@ -95,17 +98,21 @@ def _is_numbered(text: str, start: int) -> bool:
     return bool(_NUMBERED.search(before)) and not _CALLED.search(before)
 
 
-def _planned(text: str, run: re.Match[str], regions: list[str | None]) -> Iterator[Span]:
-    """Valid numbers of the regions in a run; the matcher sees what stands beside it, and no more."""
+def _matched(text: str, low: int, regions: list[str | None]) -> Iterator[Span]:
+    """What the plans of the regions (None: international numbers) find in a text that begins at `low` of another."""
     from phonenumbers import PhoneNumberMatcher
 
+    for region in regions:
+        for match in PhoneNumberMatcher(text, region):
+            yield low + match.start, low + match.end
+
+
+def _planned(text: str, run: re.Match[str], regions: list[str | None]) -> Iterator[Span]:
+    """Valid numbers of the regions in a run; the matcher sees what stands beside it, and no more."""
     digits = "".join(DIGIT.findall(run.group()))
     if len(digits) < FEWEST_PLAIN and digits[0] != "0":
         return
     if run.group().isdigit() and _is_numbered(text, run.start()):
         return
     low = max(0, run.start() - 2)
-    around = text[low : run.end() + 2]
-    for region in regions:
-        for match in PhoneNumberMatcher(around, region):
-            yield low + match.start, low + match.end
+    yield from _matched(text[low : run.end() + 2], low, regions)

@@ -39,7 +39,7 @@ _WORD = r"\p{Lu}[\pL'’.\-]*"
 _INNER = "apartment|apt|suite|ste|unit|flat|studio|room|floor|piso|puerta|bloque|esc|escalera|portal"
 _UNIT = rf"(?i:{_INNER})\.? +[0-9A-Za-z\-]+"
 _SMALL = "de|del|la|le|les|los|las|el|sur|sous|lès|en|ob|der|am|an|in|im|upon|on|a"
-_CITY = rf"{_WORD}(?:[ \-](?:{_WORD}|{_SMALL}))*(?:[/\-]\pL+)*"
+_CITY = rf"{_WORD}(?:[ \-](?:{_WORD}|(?:{_SMALL})\b))*(?:[/\-]\pL+)*"
 _GAP = r" *[,\n] *\n? *"
 _UK = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
 _CODED = rf"(?:[A-Z]{{1,2}}-)?\d{{4,5}} {_CITY}"
@@ -107,7 +107,8 @@ def streets() -> Find:
 def _found(text: str, street: Any, behind: Any) -> Iterator[Span]:
     for match in street.finditer(text):
         more = behind.match(text, match.end())
-        start, end = match.start(), more.end() if more else match.end()
-        end = start + len(text[start:end].rstrip(" \n."))
-        if alone(text, start, end) and not _MORE.match(text, end):
-            yield start, end
+        for stop in (more.end() if more else match.end(), match.end()):
+            start, end = match.start(), match.start() + len(text[match.start() : stop].rstrip(" \n."))
+            if alone(text, start, end) and not _MORE.match(text, end):
+                yield start, end
+                break
