@@ -10,6 +10,7 @@ from pages import FENCE
 
 from slm_assets.domain.config import ConfigFile
 from slm_assets.domain.policies import PromotionGates
+from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.domain.simulation import Simulation
 from slm_assets.domain.triggers import RetrainTriggers
 
@@ -59,6 +60,8 @@ def test_the_examples_of_the_config_pages_are_a_config():
                 RetrainTriggers.model_validate(example)
             elif path.name == "simulation.md":
                 Simulation.model_validate(example)
+            elif path.name == "redaction.md":
+                RedactionPolicy.model_validate(example)
             elif path.name == "index.md":
                 ConfigFile.model_validate(example)
             else:
