@@ -452,3 +452,20 @@ def test_who_is_to_be_forgotten_no_longer_waits_and_what_is_written_is_sealed(ho
     room.put("t1", f'{{"user":"{who}"}}'.encode(), 0.0)
     room.put("t2", b'{"user":""}', 0.0)
     assert room.forget(f'"{who}"'.encode()) == 1 and room.has("t2") and room.bytes == len(b'{"user":""}')
+
+
+def test_segments_that_nobody_reads_stop_at_the_limit(home, serve):
+    service = serve(home, limits=replace(Limits(), disk_bytes=1_500, fsync_seconds=0.0))
+    for _ in range(5):
+        assert service.post("/v1/tiny/triage", SURE).status_code == 200
+        service.recorder.pump()
+    kept = service.recorder.kept["sampled"]
+    assert 0 < kept < 5 and service.recorder.dropped["disk_limit"] == 5 - kept
+    for path in folder(home).iterdir():
+        path.unlink()
+    service.post("/v1/tiny/triage", SURE)
+    service.clock.now += 1
+    service.recorder.pump()
+    service.post("/v1/tiny/triage", SURE)
+    service.recorder.pump()
+    assert service.recorder.kept["sampled"] > kept, "once something has read them there is room again"

@@ -100,6 +100,12 @@ def test_reports_are_served_under_their_digest_in_a_sandbox(home, registry, serv
         assert service.get(f"/reports/tiny/{path}").status_code == 404, path
 
 
+def test_the_api_is_described_for_people_without_a_script(home, serve):
+    answer = serve(home).get("/docs")
+    assert answer.status_code == 200 and "<script" not in answer.text
+    assert "POST /v1/tiny/triage" in answer.text and "refund" in answer.text and "X-Conversation-Id" in answer.text
+
+
 def test_text_of_others_stays_text(home, registry, serve):
     watched(registry, HOSTILE)
     with registry._database.write("local/default") as connection:

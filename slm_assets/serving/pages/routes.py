@@ -17,6 +17,7 @@ from slm_assets.errors import ArtifactError
 from slm_assets.registry import queries
 from slm_assets.registry.registry import Registry
 from slm_assets.serving.engines import Engines
+from slm_assets.serving.openapi import describe
 from slm_assets.serving.pages import charts
 from slm_assets.serving.pages.facts import Chart, age, facts
 from slm_assets.serving.problems import Problem, shown
@@ -54,6 +55,7 @@ class Pages:
             ("/", self.index),
             ("/domains/{domain}", self.domain),
             ("/reports/{domain}/{sha256}/{file:path}", self.report),
+            ("/docs", self.api),
             ("/static/page.css", self.style),
         ]
 
@@ -83,6 +85,12 @@ class Pages:
         if there is None:
             raise Problem(404, "report", f"{config.name} has no such report: {shown(file)}")
         return Response(there, media_type=f"{media}; charset=utf-8", headers={"content-security-policy": REPORT})
+
+    async def api(self, request: Request) -> Response:
+        """The service's paths with the contracts that serve, for people; /openapi.json is for programs."""
+        tenant = request.scope["state"]["tenant"]
+        visible = [one for one in self._engines.snapshots() if tenant in (OPERATOR, one.tenant)]
+        return _page("api.html", api=describe(visible))
 
     async def style(self, _request: Request) -> Response:
         """The stylesheet."""

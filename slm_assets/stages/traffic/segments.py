@@ -141,6 +141,15 @@ def _recover(path: Path, file: BinaryIO) -> int:
     return size - end
 
 
+def bytes_under(folder: Path) -> int:
+    """How much the segments of a folder take."""
+    total = 0
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # sealed or read since it was listed
+            total += path.stat().st_size
+    return total
+
+
 def read_segment(path: Path, damage: list[str]) -> Iterator[bytes]:
     """The JSON of each whole, unaltered record. What is torn or altered is left out and told in `damage`; the
     unfinished last line of a segment that is still written is neither."""
