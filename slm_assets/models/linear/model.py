@@ -319,11 +319,12 @@ class LinearModel:
         order = list(range(len(fill.sources)))
         weight = [1.0] * len(order)
         if fill.start >= 0:
-            own = made.scores[fill.start : fill.start + len(order)] * 2
-            raised = np.exp(own - own.max())
-            shares = (raised / np.add.reduce(raised)).tolist()
-            order.sort(key=lambda k: (-shares[k], k))
-            weight = shares
+            own = (made.scores[fill.start : fill.start + len(order)] * 2).tolist()
+            highest = max(own)
+            raised = [exp(score - highest) for score in own]
+            total = sum(raised)
+            weight = [score / total for score in raised]
+            order.sort(key=weight.__getitem__, reverse=True)
         out: list[_Filled] = []
         for place, k in enumerate(order):
             source = fill.sources[k]
@@ -344,7 +345,7 @@ class LinearModel:
         doubtful = bool(out) and out[0].span is not None and not out[0].span.told
         if doubtful and resort.probability > out[0].probability:
             return [resort, *out[:8]]
-        return [*out[:8], replace(resort, probability=_LAST_RESORT, forced=True)]
+        return [*out[:8], _Filled(resort.value, _LAST_RESORT, forced=True)]
 
     def _list(self, turn: _Turn, items: Items, decoded: Json, chance: float) -> _Filled:
         """An array from the pieces of the texts that the tagger takes for its fields."""

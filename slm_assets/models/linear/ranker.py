@@ -7,9 +7,9 @@ stands at several places). Fields of listed items: each piece by itself. Predict
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from itertools import accumulate, chain
 from threading import Lock
 from typing import Any, Final
@@ -17,9 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from slm_assets.models.linear.context import SILENCE, TEMPLATES, Lookup, describe, forms, names
+from slm_assets.models.linear.context import SILENCE, TEMPLATES, Describer, Rows, names
 from slm_assets.models.linear.formats import convention
-from slm_assets.models.linear.paths import ABSENT
+from slm_assets.models.linear.paths import ABSENT, Path
 from slm_assets.models.linear.scan import Piece
 from slm_assets.models.linear.spans import Document, Found, Label, casts_of
 from slm_assets.models.linear.text import MAX_CHARS
@@ -33,6 +33,7 @@ _READ: Final = 12
 _FAINT: Final = 0.01
 _UNLIKELY: Final = 0.03
 _BLOCKS: Final = 50_000
+_TEXTS: Final = 20_000
 
 
 @dataclass
@@ -49,50 +50,32 @@ class Choice:
     listed: list[str]
     barren: frozenset[str]
 
-    def __post_init__(self) -> None:
-        self._index: list[dict[str, int]] = [{} for _ in TEMPLATES]
-        for k, (template, name) in enumerate(self.names):
-            self._index[template][name] = k
-        self._blocks = Blocks(self._index, self.weights)
-
-    def scores(self, docs: Sequence[Document]) -> tuple[list[tuple[int, Piece]], NDArray[np.float64]]:
-        """The pieces of all texts (text, piece), and the score [pieces and silence, labels] of each."""
-        if len(self._blocks) > _BLOCKS:
-            self._blocks = Blocks(self._index, self.weights)
-        blocks = self._blocks
-        pieces, rows, silence = described(docs, self.kind, self.barren, blocks.numbers)
-        table = blocks.sums()
-        each = [np.add.reduce(table[np.asarray(own)], axis=1) for own in rows if own]
-        last = np.add.reduce(table.take(silence, axis=0), axis=0, keepdims=True)
-        return pieces, np.concatenate([*each, last]).astype(np.float64)
-
-
-class Numbers(dict[str, int]):
-    """String → number of the block of one template; what is missing is made."""
-
-    def __init__(self, make: Callable[[str], int]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, text: str) -> int:
-        number = self[text] = self._make(text)
-        return number
+    @cached_property
+    def columns(self) -> tuple[list[int], list[int], list[int]]:
+        """The labels of one value and the listed ones; those of the first that no text lacks, among them."""
+        single = [k for k, name in enumerate(self.listed) if not name]
+        spoken = [at for at, k in enumerate(single) if not self.silent[k]]
+        return single, [k for k, name in enumerate(self.listed) if name], spoken
 
 
 class Blocks:
     """The sums of the weights of blocks, by number; every block is worked out once."""
 
-    def __init__(self, index: Sequence[dict[str, int]], weights: Floats) -> None:
-        self.numbers = [Numbers(partial(self._new, template)) for template in range(len(TEMPLATES))]
+    def __init__(
+        self, index: Sequence[Mapping[str, int]], weights: Floats, barren: Mapping[str, frozenset[str]]
+    ) -> None:
+        self.describer = Describer(self._new, barren)
         self._index = index
-        self._weights = np.concatenate([weights, np.zeros((1, weights.shape[1]), np.float32)])
+        self._weights = weights
         self._known: list[list[int]] = []
         self._room: Floats = np.zeros((1_024, weights.shape[1]), np.float32)
         self._filled = 0
         self._lock = Lock()
 
-    def __len__(self) -> int:
-        return len(self._known)
+    @property
+    def full(self) -> bool:
+        """Whether there is more than is worth to be kept."""
+        return len(self._known) > _BLOCKS or len(self.describer) > _TEXTS
 
     def _new(self, template: int, text: str) -> int:
         table = self._index[template]
@@ -118,34 +101,81 @@ class Blocks:
             return self._room
 
 
+class Ranker:
+    """The weights of some choices in one table, so that a text is described once for all of them."""
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        self.choices = list(choices)
+        self._index: list[dict[str, int]] = [{} for _ in TEMPLATES]
+        places = []
+        count = 0
+        for choice in choices:
+            own = []
+            for template, name in choice.names:
+                place = self._index[template].setdefault(name, count)
+                count += place == count
+                own.append(place)
+            places.append(own)
+        self.columns: list[slice] = []
+        width = sum(len(choice.labels) for choice in choices)
+        self._weights: Floats = np.zeros((count + 1, width), np.float32)
+        for choice, own in zip(choices, places, strict=True):
+            start = self.columns[-1].stop if self.columns else 0
+            self.columns.append(slice(start, start + len(choice.labels)))
+            self._weights[own, self.columns[-1]] = choice.weights
+        self._barren = {choice.kind: choice.barren for choice in choices}
+        self._blocks = Blocks(self._index, self._weights, self._barren)
+
+    def scores(self, docs: Sequence[Document]) -> list[tuple[list[tuple[int, Piece]], NDArray[np.float64]]]:
+        """Per choice, the pieces of all texts (text, piece), and the score [pieces and silence, labels] of each."""
+        if self._blocks.full:
+            self._blocks = Blocks(self._index, self._weights, self._barren)
+        blocks = self._blocks
+        found = described(docs, [choice.kind for choice in self.choices], blocks.describer)
+        rows = [row for _, own in found for row in own]
+        if not rows:
+            return []
+        starts = [0, *accumulate(map(len, rows[:-1]))]
+        taken = blocks.sums().take(list(chain.from_iterable(rows)), axis=0)
+        sums = np.add.reduceat(taken, starts, axis=0).astype(np.float64)
+        out = []
+        at = 0
+        for (pieces, own), columns in zip(found, self.columns, strict=True):
+            out.append((pieces, sums[at : at + len(own), columns]))
+            at += len(own)
+        return out
+
+
 def described(
-    docs: Sequence[Document], kind: str, barren: frozenset[str], block: Lookup
-) -> tuple[list[tuple[int, Piece]], list[list[list[int]]], list[int]]:
-    """The pieces (text, piece) whose forms are not barren; per text the blocks of each; those of silence."""
-    pieces: list[tuple[int, Piece]] = []
-    rows: list[list[list[int]]] = []
-    silence: dict[int, None] = {}
-    for d, document in enumerate(docs):
-        page = document.page
-        every = document.pieces(kind)
-        written = forms(page, every, kind)
-        kept = [pair for pair in zip(every, written, strict=True) if pair[1] not in barren]
-        own, quiet = describe(page, [piece for piece, _ in kept], [own for _, own in kept], kind, block)
-        pieces += [(d, piece) for piece, _ in kept]
-        rows.append(own)
-        silence.update(dict.fromkeys(quiet))
-    return pieces, rows, list(silence) or [block[SILENCE][""]]
+    docs: Sequence[Document], kinds: Sequence[str], describer: Describer
+) -> list[tuple[list[tuple[int, Piece]], Rows]]:
+    """Per kind, the pieces (text, piece) that are not barren; the blocks of each, and at last those of silence."""
+    cells = [describer.cells(document.page) for document in docs]
+    out = []
+    for kind in kinds:
+        pieces: list[tuple[int, Piece]] = []
+        rows: Rows = []
+        silence: dict[int, None] = {}
+        for d, document in enumerate(docs):
+            found, own, quiet = describer.describe(document, cells[d], kind)
+            pieces += [(d, piece) for piece in found]
+            rows += own
+            silence.update(dict.fromkeys(quiet))
+        out.append((pieces, [*rows, list(silence) or [describer.block[SILENCE][""]]]))
+    return out
 
 
 class Ranked:
     """The pieces of one input's texts, scored where asked for."""
 
-    def __init__(self, labels: Sequence[Label], choices: Sequence[Choice], docs: Sequence[Document]) -> None:
+    def __init__(self, labels: Sequence[Label], ranker: Ranker, docs: Sequence[Document]) -> None:
         self._labels = labels
         self._docs = docs
+        self._ranker = ranker
+        choices = ranker.choices
         self._choice = {label: (c, k) for c, choice in enumerate(choices) for k, label in enumerate(choice.labels)}
         self._choices = choices
-        self._scored: dict[int, tuple[list[tuple[int, Piece]], NDArray[np.float64]]] = {}
+        self._chances_of: dict[int, NDArray[np.float64]] = {}
         self._found: dict[tuple[int, str], list[Found]] = {}
         self._tops: dict[int, tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]] = {}
 
@@ -154,11 +184,15 @@ class Ranked:
 
     def _chances(self, c: int) -> tuple[list[tuple[int, Piece]], NDArray[np.float64]]:
         """The pieces of a choice and the probability [pieces and silence, labels] of each."""
-        known = self._scored.get(c)
-        if known is None:
-            pieces, own = self._choices[c].scores(self._docs)
-            known = self._scored[c] = (pieces, _probabilities(self._choices[c], own))
-        return known
+        pieces, own = self._scored[c]
+        chances = self._chances_of.get(c)
+        if chances is None:
+            chances = self._chances_of[c] = _probabilities(self._choices[c], own)
+        return pieces, chances
+
+    @cached_property
+    def _scored(self) -> list[tuple[list[tuple[int, Piece]], NDArray[np.float64]]]:
+        return self._ranker.scores(self._docs)
 
     def find(self, label: int, reading: str, *, must: bool) -> list[Found]:
         """Values for a label, the likeliest first; none where silence is likelier, unless there `must` be one."""
@@ -169,7 +203,7 @@ class Ranked:
 
     def _values(self, label: int, reading: str) -> list[Found]:
         likely, silence = self._likely(label)
-        best: dict[Any, Found] = {}
+        best: dict[Any, tuple[Path, int, int]] = {}
         total: dict[Any, float] = {}
         for piece, chance, known in likely:
             value = known.get(reading, known[""])
@@ -178,9 +212,9 @@ class Ranked:
             elif value is not ABSENT:
                 d, (start, end) = piece
                 total[value] = chance
-                best[value] = Found(value, self._docs[d].path, start, end, chance, True)
-        ranked = sorted(best, key=lambda value: -total[value])
-        return [best[v]._replace(probability=min(1.0, total[v]), told=total[v] > silence) for v in ranked]
+                best[value] = (self._docs[d].path, start, end)
+        ranked = sorted(best, key=total.__getitem__, reverse=True)
+        return [Found(v, *best[v], min(1.0, total[v]), total[v] > silence) for v in ranked]
 
     def _likely(self, label: int) -> tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]:
         """The likeliest pieces with a value, their chances and values by convention ("": any); the chance of none."""
@@ -191,7 +225,7 @@ class Ranked:
             column = chances[:, k].tolist()
             silence = column.pop()
             tops: list[tuple[tuple[int, Piece], float, dict[str, Any]]] = []
-            for at in sorted(range(len(column)), key=lambda at: -column[at])[:_READ]:
+            for at in sorted(range(len(column)), key=column.__getitem__, reverse=True)[:_READ]:
                 if tops and column[at] < _FAINT:
                     break
                 values = self._read(label, pieces[at])
@@ -263,11 +297,17 @@ def _near(name: str, docs: Sequence[Document], found: Found) -> list[str]:
 
 def _probabilities(choice: Choice, own: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of one value: the softmax over pieces and silence. Of a listed one: of each piece by itself."""
-    listed = np.asarray([bool(name) for name in choice.listed])
-    out = 1 / (1 + np.exp(-np.clip(own, -50, 50)))
-    single = own[:, ~listed]
-    if single.shape[1] and len(own) > 1:
-        single[-1, ~np.asarray(choice.silent)[~listed]] = -np.inf
-        raised = np.exp(single - single.max(axis=0))
-        out[:, ~listed] = raised / raised.sum(axis=0)
+    single, listed, spoken = choice.columns
+    if listed or len(own) == 1:
+        out = 1 / (1 + np.exp(-np.clip(own, -50, 50)))
+    else:
+        out = own
+    if single and len(own) > 1:
+        chosen = own[:, single] if listed else own
+        chosen[-1, spoken] = -np.inf
+        raised = np.exp(chosen - np.maximum.reduce(chosen, axis=0))
+        shares = raised / np.add.reduce(raised, axis=0)
+        if not listed:
+            return shares
+        out[:, single] = shares
     return out

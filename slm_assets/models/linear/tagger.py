@@ -17,7 +17,7 @@ from slm_assets.models.linear.crf import Crf, Floats, Lattice, lattice, odds, vi
 from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.lexicon import Ids, Lexicon
 from slm_assets.models.linear.paths import ABSENT, Path, get, text_of
-from slm_assets.models.linear.ranker import Choice, Ranked
+from slm_assets.models.linear.ranker import Choice, Ranked, Ranker
 from slm_assets.models.linear.spans import Document, Found, Label, cast_span, fuzzy
 from slm_assets.models.linear.text import MAX_CHARS
 
@@ -57,6 +57,7 @@ class Tagger:
         self.split = split
         self.groups = groups
         self.choices = list(choices)
+        self._ranker = Ranker(self.choices)
         self._known: dict[str, int] = {}
 
     def group(self, output: Any) -> int:
@@ -73,7 +74,7 @@ class Tagger:
 
     def rank(self, docs: Sequence[Document]) -> Ranked:
         """The pieces of the texts for the labels that are chosen so."""
-        return Ranked(self.labels, self.choices, docs)
+        return Ranked(self.labels, self._ranker, docs)
 
     def read(self, docs: Sequence[Document], group: int, ranked: Ranked | None = None) -> Reading:
         """Tag the texts of an input. `ranked`: their pieces, where these were ranked before."""
@@ -87,8 +88,8 @@ class Reading:
     def __init__(self, tagger: Tagger, crf: Crf | None, docs: Sequence[Document], ranked: Ranked) -> None:
         self._labels = tagger.labels
         self._ranked = ranked
-        self._docs = docs if crf is not None else []
         self._layers = crf.layers if crf is not None else []
+        self._docs = docs if self._layers else []
         self.tags = {
             label: (at, 1 + 2 * k) for at, layer in enumerate(self._layers) for k, label in enumerate(layer.labels)
         }
@@ -101,7 +102,7 @@ class Reading:
             self._first.append(at + len(document.tokens))
         self._scored: list[tuple[Floats, Floats]] = []
         self._told: dict[int, list[tuple[int, int, int]]] = {}
-        if crf is not None and self._layers:
+        if crf is not None and self._docs:
             known = [tagger.gazetteer.names(document.tokens) for document in docs]
             scores = crf.emitter.scores(docs, known)
             for layer in self._layers:
