@@ -9,26 +9,32 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
+from slm_assets.models.linear.naming import (
+    ABOVE,
+    ALIKE,
+    BELOW,
+    FIRST,
+    HEAD,
+    LEFT,
+    OWN,
+    PLACE,
+    RANK,
+    RIGHT,
+    SILENCE,
+    TEMPLATES,
+    UNIT,
+    WORDS,
+)  # fmt: skip
 from slm_assets.models.linear.page import Cell, Page
 from slm_assets.models.linear.scan import IN_CELLS, Piece
 from slm_assets.models.linear.spans import Document
 
-TEMPLATES: Final = (
-    "left", "first", "above", "head", "right", "below", "own", "place", "rank", "words", "unit", "alike", "silence",
-)  # fmt: skip
-LEFT, FIRST, ABOVE, HEAD, RIGHT, BELOW, OWN, PLACE, RANK, WORDS, UNIT, ALIKE, SILENCE = range(len(TEMPLATES))
-"""What stands left, else above; first on the line; in the line above; over the column; right; in the line below; how
-the piece is written; where it stands; which of its kind it is; its words; the unit before it; how many pieces have
-the like beside or over them; and what the text holds if none of the pieces is meant."""
-
-_WORD: Final = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*|[^\w\s]")
 _ZEROS: Final = re.compile("0{2,}")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _MARK: Final = re.compile(r"\D")
 _UNIT: Final = re.compile(r"\W*((?:[^\W\d_]{2,3}|fr\.)?\s?[^\w\s]*)\s?$")
 _LONGEST: Final = 60
 _RIGHT: Final = 24
-_AFFIX: Final = 4
 _CACHE: Final = 50_000
 _TOPS: Final = 6
 _ENDS: Final = 3
@@ -193,8 +199,8 @@ class Describer:
                 cell = page.cells[at]
                 own = [(cell.start + start, cell.start + end) for start, end in IN_CELLS[kind](text.norm)]
                 spots = text.spots[kind] = [spot for _, spot in self._found(page, kind, own)]
-            for spot in spots:
-                out.append((at, spot))
+            if spots:
+                out += [(at, spot) for spot in spots]
         return out
 
     def _found(self, page: Page, kind: str, pieces: Sequence[Piece]) -> list[tuple[int, Spot]]:
@@ -233,13 +239,10 @@ class Describer:
         known = text.blocks[template]
         if known is None:
             norm = text.norm
-            part = (
-                norm[-_LONGEST:]
-                if template in (LEFT, ABOVE)
-                else f"|{norm[:_RIGHT]}"
-                if template == RIGHT
-                else norm[:_LONGEST]
-            )
+            if template == RIGHT:
+                part = f"|{norm[:_RIGHT]}"
+            else:
+                part = norm[-_LONGEST:] if template in (LEFT, ABOVE) else norm[:_LONGEST]
             known = text.blocks[template] = (self.block[template][part], _letters(part))
         return known
 
@@ -308,11 +311,9 @@ class Describer:
         out = []
         for k, text in enumerate(texts):
             often = min(times[text], _ENDS)
-            key = (
-                -often
-                if kind == "part"
-                else ((min(k, _ENDS) * 4 + min(last - k, _ENDS)) * 4 + often) * 6 + size.get(text, 0)
-            )
+            key = -often
+            if kind != "part":
+                key = ((min(k, _ENDS) * 4 + min(last - k, _ENDS)) * 4 + often) * 6 + size.get(text, 0)
             known = ranks.get(key)
             if known is None:
                 top = f"t{size[text] - 1}" if text in size else ""
@@ -325,56 +326,12 @@ class Describer:
         """Add to the pieces how many have the like left of them and over them; return the blocks of silence."""
         block = self.block
         silence = [block[SILENCE][""]]
+        if not keys[0]:
+            return silence
         for side, own in zip("lhr", keys, strict=True):
             times = Counter(own)
             if side != "r":
-                for row, key in zip(rows, own, strict=False):
+                for row, key in zip(rows, own, strict=True):
                     row.append(block[ALIKE][f"{side}{min(times[key], 3)}{key}" if key else side])
             silence += [block[SILENCE][f"{side}{min(n, 3)}{key}"] for key, n in times.items() if key]
         return silence
-
-
-def names(template: int, text: str) -> list[str]:
-    """The features of a block, by names that hold within its template."""
-    return _NAMES[template](text)
-
-
-def _side(text: str, *, nearest_last: bool) -> list[str]:
-    words = _WORD.findall(_ZEROS.sub("0", text))
-    bare = [word for word in words if word[0].isalnum()]
-    found = ["=" + " ".join(words)]
-    if words:
-        found.append("1" + (words[-1] if nearest_last else words[0]))
-    if bare:
-        near, far = (bare[-1], bare[0]) if nearest_last else (bare[0], bare[-1])
-        found += ["n" + near, "^" + far]
-    if len(bare) > 1:
-        found.append("2" + " ".join(bare[-2:] if nearest_last else bare[:2]))
-    found += ["w" + word for word in dict.fromkeys(bare)]
-    found += [part for word in bare if len(word) > _AFFIX for part in ("p" + word[:_AFFIX], "s" + word[-_AFFIX:])]
-    return found
-
-
-def _fields(text: str) -> list[str]:
-    return ["=" + text, *(f"{k}{field}" for k, field in enumerate(text.split(":")))]
-
-
-def _inside(text: str) -> list[str]:
-    words = [word for word in _WORD.findall(_ZEROS.sub("0", text)) if word[0].isalnum()]
-    if not words:
-        return []
-    return ["^" + words[0], "$" + words[-1], f"#{min(len(words), 6)}", *("w" + word for word in words)]
-
-
-def _each(text: str) -> list[str]:
-    return [text[:2], *(text[:2] + word for word in text[2:].split(" "))]
-
-
-_NAMES: Final[dict[int, Callable[[str], list[str]]]] = {
-    **dict.fromkeys((LEFT, ABOVE, HEAD), lambda text: _side(text, nearest_last=True)),
-    **dict.fromkeys((FIRST, RIGHT, BELOW), lambda text: _side(text, nearest_last=False)),
-    **dict.fromkeys((OWN, PLACE, RANK), _fields),
-    **dict.fromkeys((ALIKE, SILENCE), _each),
-    WORDS: _inside,
-    UNIT: lambda text: [text],
-}

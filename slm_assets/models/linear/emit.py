@@ -40,8 +40,8 @@ class Emitter:
         self._keys = np.append(np.asarray(keys, np.int64)[order], _LAST)
         self._pairs = self._rows(PAIR, tables, [pairs[k] for k in order])
         self._seen: dict[str, Seen] = {}
-        unknown = (self._none,) * len(AFFIX)
-        self._edges: list[Seen] = [(self._number.get(edge, len(words)), *unknown) for edge in EDGES]
+        none = self._none
+        self._edges: list[Seen] = [(self._number.get(edge, len(words)), none, none, none) for edge in EDGES]
         reach = np.asarray([0, -1, 1, -2, 2]) * len(WORD) + np.arange(len(WORD))
         self._of_word = reach[None, :]
         self._of_pair = (np.asarray([-1, 0, -2, 1]) * len(PAIR) + np.arange(len(PAIR)))[None, :]

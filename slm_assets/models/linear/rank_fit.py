@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.models.linear.align import Occurrence
-from slm_assets.models.linear.context import Describer, Rows, forms, names
-from slm_assets.models.linear.ranker import Choice, described
+from slm_assets.models.linear.choice import Choice, described
+from slm_assets.models.linear.context import Describer, Rows, forms
+from slm_assets.models.linear.naming import names
 from slm_assets.models.linear.scan import Piece
 from slm_assets.models.linear.spans import Document, Label
 

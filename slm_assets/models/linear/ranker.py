@@ -7,24 +7,19 @@ stands at several places). Fields of listed items: each piece by itself. Predict
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate, chain
-from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slm_assets.models.linear.context import SILENCE, TEMPLATES, Describer, Rows, names
+from slm_assets.models.linear.choice import Choice, Ranker
 from slm_assets.models.linear.formats import convention
 from slm_assets.models.linear.paths import ABSENT, Path
 from slm_assets.models.linear.scan import Piece
 from slm_assets.models.linear.spans import Document, Found, Label, casts_of
 from slm_assets.models.linear.text import MAX_CHARS
-
-Floats = NDArray[np.float32]
 
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _END: Final = "|"
@@ -32,137 +27,6 @@ _TELLING: Final = ("number", "date")
 _READ: Final = 12
 _FAINT: Final = 0.01
 _UNLIKELY: Final = 0.03
-_BLOCKS: Final = 50_000
-_TEXTS: Final = 20_000
-
-
-@dataclass
-class Choice:
-    """Labels that one scanner's pieces may stand for. `labels`: indices of the tagger's; `names` of features, by
-    template; `weights` [features, labels]; `silent`: may the text lack a value; `listed`: array whose items a
-    label belongs to, "" for none; `barren`: forms of pieces that are never a value."""
-
-    kind: str
-    labels: list[int]
-    names: list[tuple[int, str]]
-    weights: Floats
-    silent: list[bool]
-    listed: list[str]
-    barren: frozenset[str]
-
-    @cached_property
-    def columns(self) -> tuple[list[int], list[int], list[int]]:
-        """The labels of one value and the listed ones; those of the first that no text lacks, among them."""
-        single = [k for k, name in enumerate(self.listed) if not name]
-        spoken = [at for at, k in enumerate(single) if not self.silent[k]]
-        return single, [k for k, name in enumerate(self.listed) if name], spoken
-
-
-class Blocks:
-    """The sums of the weights of blocks, by number; every block is worked out once."""
-
-    def __init__(
-        self, index: Sequence[Mapping[str, int]], weights: Floats, barren: Mapping[str, frozenset[str]]
-    ) -> None:
-        self.describer = Describer(self._new, barren)
-        self._index = index
-        self._weights = weights
-        self._known: list[list[int]] = []
-        self._room: Floats = np.zeros((1_024, weights.shape[1]), np.float32)
-        self._filled = 0
-        self._lock = Lock()
-
-    @property
-    def full(self) -> bool:
-        """Whether there is more than is worth to be kept."""
-        return len(self._known) > _BLOCKS or len(self.describer) > _TEXTS
-
-    def _new(self, template: int, text: str) -> int:
-        table = self._index[template]
-        known = [table[name] for name in names(template, text) if name in table]
-        with self._lock:
-            self._known.append(known or [-1])  # the last row, all zeros
-            return len(self._known) - 1
-
-    def sums(self) -> Floats:
-        """The sums [blocks, labels] of at least all blocks numbered so far."""
-        with self._lock:
-            filled, count = self._filled, len(self._known)
-            if count > len(self._room):
-                self._room = np.concatenate(
-                    [self._room[:filled], np.zeros((2 * count - filled, *self._room.shape[1:]), np.float32)]
-                )
-            if count > filled:
-                fresh = self._known[filled:count]
-                starts = [0, *accumulate(map(len, fresh[:-1]))]
-                taken = self._weights.take(list(chain.from_iterable(fresh)), axis=0)
-                self._room[filled:count] = np.add.reduceat(taken, starts, axis=0)
-                self._filled = count
-            return self._room
-
-
-class Ranker:
-    """The weights of some choices in one table, so that a text is described once for all of them."""
-
-    def __init__(self, choices: Sequence[Choice]) -> None:
-        self.choices = list(choices)
-        self._index: list[dict[str, int]] = [{} for _ in TEMPLATES]
-        places = []
-        count = 0
-        for choice in choices:
-            own = []
-            for template, name in choice.names:
-                place = self._index[template].setdefault(name, count)
-                count += place == count
-                own.append(place)
-            places.append(own)
-        self.columns: list[slice] = []
-        width = sum(len(choice.labels) for choice in choices)
-        self._weights: Floats = np.zeros((count + 1, width), np.float32)
-        for choice, own in zip(choices, places, strict=True):
-            start = self.columns[-1].stop if self.columns else 0
-            self.columns.append(slice(start, start + len(choice.labels)))
-            self._weights[own, self.columns[-1]] = choice.weights
-        self._barren = {choice.kind: choice.barren for choice in choices}
-        self._blocks = Blocks(self._index, self._weights, self._barren)
-
-    def scores(self, docs: Sequence[Document]) -> list[tuple[list[tuple[int, Piece]], NDArray[np.float64]]]:
-        """Per choice, the pieces of all texts (text, piece), and the score [pieces and silence, labels] of each."""
-        if self._blocks.full:
-            self._blocks = Blocks(self._index, self._weights, self._barren)
-        blocks = self._blocks
-        found = described(docs, [choice.kind for choice in self.choices], blocks.describer)
-        rows = [row for _, own in found for row in own]
-        if not rows:
-            return []
-        starts = [0, *accumulate(map(len, rows[:-1]))]
-        taken = blocks.sums().take(list(chain.from_iterable(rows)), axis=0)
-        sums = np.add.reduceat(taken, starts, axis=0).astype(np.float64)
-        out = []
-        at = 0
-        for (pieces, own), columns in zip(found, self.columns, strict=True):
-            out.append((pieces, sums[at : at + len(own), columns]))
-            at += len(own)
-        return out
-
-
-def described(
-    docs: Sequence[Document], kinds: Sequence[str], describer: Describer
-) -> list[tuple[list[tuple[int, Piece]], Rows]]:
-    """Per kind, the pieces (text, piece) that are not barren; the blocks of each, and at last those of silence."""
-    cells = [describer.cells(document.page) for document in docs]
-    out = []
-    for kind in kinds:
-        pieces: list[tuple[int, Piece]] = []
-        rows: Rows = []
-        silence: dict[int, None] = {}
-        for d, document in enumerate(docs):
-            found, own, quiet = describer.describe(document, cells[d], kind)
-            pieces += [(d, piece) for piece in found]
-            rows += own
-            silence.update(dict.fromkeys(quiet))
-        out.append((pieces, [*rows, list(silence) or [describer.block[SILENCE][""]]]))
-    return out
 
 
 class Ranked:
@@ -175,6 +39,7 @@ class Ranked:
         choices = ranker.choices
         self._choice = {label: (c, k) for c, choice in enumerate(choices) for k, label in enumerate(choice.labels)}
         self._choices = choices
+        self._values_of: dict[tuple[int, str], dict[str, Any]] = {}
         self._chances_of: dict[int, NDArray[np.float64]] = {}
         self._found: dict[tuple[int, str], list[Found]] = {}
         self._tops: dict[int, tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]] = {}
@@ -237,12 +102,14 @@ class Ranked:
     def _read(self, label: int, piece: tuple[int, Piece]) -> dict[str, Any]:
         """The values of a piece by convention."""
         d, (start, end) = piece
-        written = self._docs[d].text[start:end]
-        out: dict[str, Any] = {"": ABSENT}
-        for name, value in casts_of(self._labels[label], written):
-            out.setdefault(convention(name), value)
-            if out[""] is ABSENT:
-                out[""] = value
+        key = self._ranker.family[label], self._docs[d].text[start:end]
+        out = self._values_of.get(key)
+        if out is None:
+            out = self._values_of[key] = {"": ABSENT}
+            for name, value in casts_of(self._labels[label], key[1]):
+                out.setdefault(convention(name), value)
+                if out[""] is ABSENT:
+                    out[""] = value
         return out
 
     def told(self, label: int) -> list[tuple[int, int, Found]]:
@@ -298,15 +165,12 @@ def _near(name: str, docs: Sequence[Document], found: Found) -> list[str]:
 def _probabilities(choice: Choice, own: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of one value: the softmax over pieces and silence. Of a listed one: of each piece by itself."""
     single, listed, spoken = choice.columns
-    if listed or len(own) == 1:
-        out = 1 / (1 + np.exp(-np.clip(own, -50, 50)))
-    else:
-        out = own
+    out = 1 / (1 + np.exp(-np.clip(own, -50, 50))) if listed or len(own) == 1 else own
     if single and len(own) > 1:
         chosen = own[:, single] if listed else own
         chosen[-1, spoken] = -np.inf
         raised = np.exp(chosen - np.maximum.reduce(chosen, axis=0))
-        shares = raised / np.add.reduce(raised, axis=0)
+        shares: NDArray[np.float64] = raised / np.add.reduce(raised, axis=0)
         if not listed:
             return shares
         out[:, single] = shares

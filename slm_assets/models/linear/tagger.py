@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from slm_assets.models.linear.choice import Choice, Ranker
 from slm_assets.models.linear.crf import Crf, Floats, Lattice, lattice, odds, viterbi
 from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.lexicon import Ids, Lexicon
 from slm_assets.models.linear.paths import ABSENT, Path, get, text_of
-from slm_assets.models.linear.ranker import Choice, Ranked, Ranker
+from slm_assets.models.linear.ranker import Ranked
 from slm_assets.models.linear.spans import Document, Found, Label, cast_span, fuzzy
 from slm_assets.models.linear.text import MAX_CHARS
 
@@ -56,9 +57,13 @@ class Tagger:
         self.crfs = crfs
         self.split = split
         self.groups = groups
-        self.choices = list(choices)
-        self._ranker = Ranker(self.choices)
+        self.choose(choices)
         self._known: dict[str, int] = {}
+
+    def choose(self, choices: Sequence[Choice]) -> None:
+        """Choose so among pieces from now on."""
+        self.choices = list(choices)
+        self._ranker = Ranker(self.labels, self.choices)
 
     def group(self, output: Any) -> int:
         """The CRF for an output made so far, −1 where there is none."""
