@@ -40,6 +40,12 @@ def turns(folder: Path, *, since: str = "", after_part: int = 0) -> Iterator[dic
 
     With `after_part`, only those that later windows brought. Times are ISO 8601 in UTC.
     """
+    for _number, turn in numbered(folder, since=since, after_part=after_part):
+        yield turn
+
+
+def numbered(folder: Path, *, since: str = "", after_part: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same turns, each with the number of the window that brought it."""
     names = [
         name
         for name, part in sorted(read_manifest(folder)["parts"].items())
@@ -54,7 +60,7 @@ def turns(folder: Path, *, since: str = "", after_part: int = 0) -> Iterator[dic
             for line in lines:
                 turn = orjson.loads(line)
                 if turn["at"] >= since:
-                    yield joined(turn, outcomes.get(turn["turn_id"], nothing).all())
+                    yield int(name), joined(turn, outcomes.get(turn["turn_id"], nothing).all())
 
 
 def outcomes_of(folder: Path) -> dict[str, Outcomes]:

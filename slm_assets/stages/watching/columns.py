@@ -1,0 +1,300 @@
+"""Live turns as columns: one pass over the captured traffic, a few bytes a turn kept, everything else counted.
+
+Rates are of the uniform sample alone (turns that were also kept for their outcome are not in it); what is counted
+and listed (new values, new confident turns) is of all that was captured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.domain.contracts import Validator
+from slm_assets.domain.domain import Domain
+from slm_assets.domain.turns import role_input
+from slm_assets.gates import metrics
+from slm_assets.stages.traffic.records import GOOD, SIGNALS
+from slm_assets.stages.watching.fields import NEW_PLACE, NEW_VALUE, Known, is_number, unseen_values
+from slm_assets.stages.watching.profile import stratum_of
+
+BEFORE, EARLIER, NEWEST = 0, 1, 2
+"""Of the baseline; of the judged days; of them, what the newest window brought."""
+OTHERS_VALUE, WORDS, UNSURE = 4, 8, 16
+"""New to the version: a value in another's output, too many strange words, less sure than on nearly all eval rows."""
+NEW_BITS = {
+    "value": NEW_VALUE, "place": NEW_PLACE, "other_output": OTHERS_VALUE, "words": WORDS, "unsure": UNSURE,
+}  # fmt: skip
+UNKNOWN = -1
+NOBODY, OWN, INSTEAD, OTHER = 0, 1, 2, 3
+"""Who answered a role: nobody, what serves it now, the oracle in the place of it, another engine or version."""
+ASKED = 1_000
+"""Turns of each role that the oracle is asked about, where it is the reference."""
+_TRIED = frozenset({"error", "invalid", "low_confidence"})
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """From when on turns are of the baseline, from when on judged; which window is the newest."""
+
+    before: str
+    judged: str
+    newest: int
+
+
+@dataclass
+class RoleColumns:
+    """Of one role, a value per sampled turn: who answered, whether within the contract, whether right (or UNKNOWN),
+    and the class it gave. `names` of the classes. `asked`: (turn's number, input, output) for the oracle."""
+
+    by: array[int] = field(default_factory=lambda: array("b"))
+    valid: array[int] = field(default_factory=lambda: array("b"))
+    right: array[int] = field(default_factory=lambda: array("b"))
+    stratum: array[int] = field(default_factory=lambda: array("i"))
+    names: dict[str, int] = field(default_factory=dict)
+    asked: list[tuple[int, Json, Json]] = field(default_factory=list)
+    offered: int = 0
+
+
+@dataclass
+class Serves:
+    """What serves a role: its version's name (None: the oracle) since when, and what its profile knows."""
+
+    version: str | None = None
+    since: str = ""
+    cut: int = 0
+    score: Mapping[str, Any] | None = None
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+class Reading:
+    """One pass over the turns; `serves` role → what serves it, `known` what training held, or None."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        serves: Mapping[str, Serves],
+        known: Known | None,
+        unknown_words: float | None,
+        reviews: Mapping[tuple[str, str], Json],
+    ) -> None:
+        self.roles = {role.id: role for role in domain.config.roles}
+        self.serves, self.known, self.reviews = serves, known, reviews
+        self.reference = domain.triggers.quality.reference
+        self.signals = sorted(SIGNALS | set((domain.config.improvement.capture or _NoCapture).outcome_signals))
+        self._bit = {signal: 1 << number for number, signal in enumerate(self.signals)}
+        self.bad = sum(bit for signal, bit in self._bit.items() if signal not in GOOD)
+        self._contracts = {role: Validator(domain.output_schema(role)) for role in self.roles}
+        self._below = domain.config.serving.fallback_below or 0.0
+        self._unknown_words = unknown_words
+        self._draw = random.Random(0)  # noqa: S311 - which turns the oracle is asked about
+        self.part, self.conversation = array("b"), array("q")
+        self.said, self.new = array("q"), array("b")
+        self.of = {role: RoleColumns() for role in self.roles}
+        self.turns = {BEFORE: 0, EARLIER: 0, NEWEST: 0}
+        self.first = self.last = ""
+        self.confident = array("Q")
+        self._alone = 0
+
+    def read(self, turns: Iterable[tuple[int, dict[str, Any]]], bounds: Bounds) -> None:
+        """Take all turns in."""
+        cut = min((own.cut for own in self.serves.values()), default=0)
+        for window, turn in turns:
+            at = turn["at"]
+            said = self._said(turn)
+            if window > cut:
+                self._count_confident(turn, said)
+            if at < bounds.before:
+                continue
+            part = BEFORE if at < bounds.judged else NEWEST if window == bounds.newest else EARLIER
+            self.turns[part] += 1
+            if part != BEFORE:
+                self.first, self.last = min(self.first or at, at), max(self.last, at)
+            if not turn["sampled"]:
+                if part != BEFORE:
+                    self._new(turn)
+                continue
+            self.part.append(part)
+            self.conversation.append(self._conversation(turn["conversation"]))
+            self.said.append(said)
+            new = 0
+            for role, columns in self.of.items():
+                new |= self._role(role, columns, turn, part)
+            self.new.append(new | (self._new(turn) if part != BEFORE else 0))
+
+    def _said(self, turn: Mapping[str, Any]) -> int:
+        said = 0
+        for outcome in turn["outcomes"]:
+            said |= self._bit.get(outcome["signal"], 0)
+        return said
+
+    def _conversation(self, name: str) -> int:
+        if not name:
+            self._alone += 1
+            return -self._alone
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+    def _count_confident(self, turn: Mapping[str, Any], said: int) -> None:
+        """A turn whose answers stand (valid, sure enough, nobody complained) or were corrected within the contract:
+        a label that the next dataset can have. Equal inputs count once."""
+        if said & self.bad:
+            stands = any(self._corrected(role, turn) is not None for role in turn["answers"])
+        else:
+            stands = bool(turn["answers"]) and all(
+                answer["valid"] and not answer["error"] and self._sure(role, answer)
+                for role, answer in turn["answers"].items()
+            )
+        if stands:
+            digest = hashlib.blake2b(canonical.dumps(turn["input"]), digest_size=8).digest()
+            self.confident.append(int.from_bytes(digest, "big"))
+
+    def _sure(self, role: str, answer: Mapping[str, Any]) -> bool:
+        confidence = answer["confidence"]
+        unsure = is_number(confidence) and confidence < self._below
+        return not unsure and not self._is_unsure(role, confidence)
+
+    def _is_unsure(self, role: str, confidence: Json) -> bool:
+        score = self.serves[role].score if role in self.serves else None
+        cut = score["confidence"]["cut"] if score else None
+        return cut is not None and is_number(confidence) and confidence < cut
+
+    def _new(self, turn: Mapping[str, Any]) -> int:
+        """What is new in the input, and in what others answered and users corrected."""
+        new = 0
+        if self.known is not None:
+            value = turn["input"]
+            role = self.roles.get(turn["role"] or "")
+            if role is not None and role.reads and isinstance(value, dict):
+                value = value.get("turn")
+            found, unknown = self.known.look(value)
+            new |= found
+            if self._unknown_words is not None and unknown > self._unknown_words:
+                new |= WORDS
+        for role_id, answer in turn["answers"].items():
+            if answer["engine"] != "release":
+                new |= self._others(role_id, answer["output"])
+        for outcome in turn["outcomes"]:
+            if outcome["role"] and isinstance(outcome["detail"], dict):
+                new |= self._others(outcome["role"], outcome["detail"])
+        return new
+
+    def _others(self, role: str, output: Json) -> int:
+        labels = self.serves[role].labels if role in self.serves else None
+        new = 0
+        for at, value in unseen_values(output, labels) if labels else ():
+            new = OTHERS_VALUE
+            if self.known is not None:
+                self.known.note(f"{role}:{at}", value)
+        return new
+
+    def _role(self, role: str, columns: RoleColumns, turn: Mapping[str, Any], part: int) -> int:
+        answer = turn["answers"].get(role)
+        by, valid, right, stratum, new = NOBODY, 1, UNKNOWN, -1, 0
+        if answer is not None:
+            serves = self.serves[role]
+            by = _by(answer, serves, turn["at"])
+            instead = _fallback(answer) if by == INSTEAD else {}
+            valid = bool(answer["valid"]) and instead.get("reason") not in ("invalid", "error")
+            if by in (OWN, INSTEAD) and self._is_unsure(role, (instead or answer).get("confidence")):
+                new = UNSURE
+            if by == OWN and part != BEFORE and serves.score is not None:
+                name = stratum_of(answer["output"], serves.score["place"])
+                stratum = columns.names.setdefault(name, len(columns.names))
+                right = self._right(role, columns, turn)
+        columns.by.append(by)
+        columns.valid.append(valid)
+        columns.right.append(right)
+        columns.stratum.append(stratum)
+        return new
+
+    def _right(self, role: str, columns: RoleColumns, turn: Mapping[str, Any]) -> int:
+        """Whether the answer matches the reference; UNKNOWN where that says nothing of it (yet)."""
+        output = turn["answers"][role]["output"]
+        if self.reference == "outcome":
+            return self._by_outcome(role, turn, output)
+        if self.reference == "review":
+            decided = self.reviews.get((turn["turn_id"], role))
+            return UNKNOWN if decided is None else self.same(role, output, decided)
+        if self.reference == "oracle":
+            self._ask_later(role, columns, turn, output)
+        return UNKNOWN
+
+    def _by_outcome(self, role: str, turn: Mapping[str, Any], output: Json) -> int:
+        told = [o for o in turn["outcomes"] if o["signal"] not in GOOD and o["role"] in (None, "", role)]
+        if not told:
+            return 1
+        corrected = self._corrected(role, turn)
+        return 0 if corrected is None else self.same(role, output, corrected)
+
+    def _corrected(self, role: str, turn: Mapping[str, Any]) -> Json:
+        """The role's right answer by the last correction within its contract, or None."""
+        found = None
+        for outcome in turn["outcomes"]:
+            detail = outcome["detail"]
+            if outcome["signal"] != "correction" or detail is None:
+                continue
+            if outcome["role"] in (None, "") and len(self.roles) > 1:
+                detail = detail.get(role) if isinstance(detail, dict) else None
+            elif outcome["role"] not in (None, "", role):
+                continue
+            if detail is not None and role in self._contracts and self._contracts[role].is_valid(detail):
+                found = detail
+        return found
+
+    def same(self, role: str, output: Json, label: Json) -> int:
+        """Whether an output matches a label at the role's primary metric."""
+        score = self.serves[role].score
+        pointer, absent = (score["primary"]["pointer"], score["primary"]["absent"]) if score else ("", None)
+        return int(metrics.score([output], [label], pointer, absent)[0])
+
+    def _ask_later(self, role: str, columns: RoleColumns, turn: Mapping[str, Any], output: Json) -> None:
+        """Keep a uniform sample of the answers (Vitter's algorithm R)."""
+        place = columns.offered if columns.offered < ASKED else self._draw.randrange(columns.offered + 1)
+        columns.offered += 1
+        if place >= ASKED:
+            return
+        value = turn["input"]
+        if turn["role"] is None:
+            outputs = {name: answer["output"] for name, answer in turn["answers"].items()}
+            value = role_input(self.roles[role], value, outputs)
+        kept = (len(columns.by), value, output)
+        if place < len(columns.asked):
+            columns.asked[place] = kept
+        else:
+            columns.asked.append(kept)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the turns: part, conversation, said or new."""
+        return np.asarray(getattr(self, name))
+
+    def distinct_confident(self) -> int:
+        """New confident turns with different inputs."""
+        return len(np.unique(np.asarray(self.confident)))
+
+
+class _NoCapture:
+    outcome_signals: Sequence[str] = ()
+
+
+def _by(answer: Mapping[str, Any], serves: Serves, at: str) -> int:
+    engine = answer["engine"]
+    if serves.version is None:
+        return OWN if engine == "oracle" else OTHER
+    if at[:19] < serves.since[:19]:
+        return OTHER
+    if engine == "release":
+        return OWN if answer["version"] == serves.version else OTHER
+    return INSTEAD if engine == "oracle" and _fallback(answer).get("reason") in _TRIED else OTHER
+
+
+def _fallback(answer: Mapping[str, Any]) -> dict[str, Any]:
+    found = answer["fallback"]
+    return found if isinstance(found, dict) else {}

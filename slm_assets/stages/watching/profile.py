@@ -1,0 +1,103 @@
+"""What a version was trained on and how it did, small enough to travel: profile.json of its eval artifact.
+
+Live traffic is held against it, so that nobody fetches the rows for that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slm_assets.canonical import Json
+from slm_assets.domain.domain import Domain
+from slm_assets.domain.places import enum_paths
+from slm_assets.gates import drift, metrics
+from slm_assets.gates.clusters import DIGITS
+from slm_assets.gates.intervals import clustering_of
+from slm_assets.stages.evaluation.numbers import Columns
+from slm_assets.stages.evaluation.scoring import Scoreboard
+from slm_assets.stages.rows import manifest as manifests
+from slm_assets.stages.rows_io import labelled_rows
+from slm_assets.stages.watching.fields import Known, LabelValues, Training
+
+MAX_ROWS = 100_000
+"""Of more training rows every so manieth is looked at."""
+UNLIKE = 0.0125
+"""The share of turns like the eval rows that each score may call novel: needs 79 eval rows, and the two scores
+together stay well under the threshold of the trigger."""
+STRANGE = 0.15
+"""A turn with a smaller share of words that training had not is not novel for them, whatever the eval rows were."""
+ABSENT = "(none)"
+
+
+def make_profile(
+    domain: Domain, dataset: Path, labels: Path, board: Scoreboard, classes: dict[str, Columns]
+) -> dict[str, Any]:
+    """The profile of a version that was judged on `board`; `classes`: role → its class columns."""
+    training, step = Training(), _step(dataset)
+    given = {role.id: LabelValues(enum_paths(domain.output_schema(role.id))) for role in board.roles}
+    for number, row in enumerate(labelled_rows(dataset, labels, "train")):
+        if number % step == 0:
+            training.add(row.turn)
+        for role, values in given.items():
+            if role in row.labels:
+                values.add(row.labels[role])
+    inputs = training.profile()
+    known = Known(inputs)
+    unknown = [known.look(row.turn)[1] for row in board.rows]
+    cut = drift.conformal_cut(unknown, UNLIKE)
+    return {
+        "inputs": inputs,
+        "unknown_words": {"n": len(unknown), "cut": None if cut is None else max(cut, STRANGE)},
+        "contracts": contracts_of(domain),
+        "labels": {role: values.counts() for role, values in given.items()},
+        "roles": {role.id: _score(board, role.id, classes[role.id]) for role in board.roles},
+    }
+
+
+def contracts_of(domain: Domain) -> dict[str, str]:
+    """Role → digest of its contract."""
+    return {
+        role.id: manifests.contract_digest(
+            {"input": domain.input_schema(role.id), "output": domain.output_schema(role.id)}
+        )
+        for role in domain.config.roles
+    }
+
+
+def stratum_of(output: Json, place: str) -> str:
+    """The class that an answer gave, at the place by which a score is reweighted."""
+    return metrics.class_names([output], place, ABSENT)[0] if place else ""
+
+
+def _step(dataset: Path) -> int:
+    with (dataset / "train.jsonl").open("rb") as lines:
+        rows = sum(1 for _ in lines)
+    return max(1, -(-rows // MAX_ROWS))
+
+
+def _score(board: Scoreboard, role: str, columns: Columns) -> dict[str, Any]:
+    """The promoted score of the role's primary metric by answered class, and how sure it was."""
+    primary = board.primary(role)
+    everyone = board.all_of("challenger")
+    mask = board.labelled(role)
+    right = board.correct(role, everyone, primary)[mask]
+    place = primary.pointer if primary.pointer in columns else next(iter(sorted(columns)), "")
+    answered = columns[place][0] if place else [""] * int(mask.sum())
+    strata: dict[str, list[int]] = {}
+    for name, hit in zip(answered, right.tolist(), strict=True):
+        own = strata.setdefault(name, [0, 0])
+        own[0] += 1
+        own[1] += hit
+    effect = float(clustering_of(right, board.groups_of(mask)).effect()[0]) if len(right) else 1.0
+    sure = np.round(board.answers(role, everyone).confidence, 4)
+    cut = drift.conformal_cut(-sure, UNLIKE)
+    return {
+        "primary": {"id": primary.id, "pointer": primary.pointer, "absent": primary.absent},
+        "place": place,
+        "strata": dict(sorted(strata.items())),
+        "effect": round(effect, DIGITS),
+        "confidence": {"n": len(sure), "cut": None if cut is None else round(-cut, 4)},
+    }
