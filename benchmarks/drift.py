@@ -28,9 +28,11 @@ import numpy as np
 
 from slm_assets import canonical
 from slm_assets.domain.loading import Domain, load_domain
+from slm_assets.domain.triggers import Quality, RetrainTriggers
 from slm_assets.gates import drift
 from slm_assets.gates.clusters import group_rows
 from slm_assets.gates.intervals import clustering_of
+from slm_assets.gates.triggers import ALL
 from slm_assets.stages.contract import Envelope, StageRequest
 from slm_assets.stages.drift import run
 from slm_assets.stages.runtime import StageContext
@@ -61,7 +63,7 @@ class World:
 STEADY = World()
 SHIFTS = {
     "quality": (replace(STEADY, right=0.85), "quality"),
-    "corrections": (replace(STEADY, noticed=0.9), "outcome"),
+    "corrections": (replace(STEADY, noticed=0.9, grumbled=0.06), "outcome"),
     "invalid": (replace(STEADY, valid=0.97), "validity"),
     "new": (replace(STEADY, strange=0.15), "distribution"),
 }
@@ -135,8 +137,7 @@ def profile(domain: Domain, draw: random.Random, rows: int = 4_000, judged: int 
             "triage": {
                 "primary": {"id": "intent", "pointer": "/intent", "absent": None},
                 "place": "/intent",
-                "strata": strata,
-                "effect": float(effect),
+                "labels": {"strata": strata, "effect": float(effect)},
                 "confidence": {"n": judged, "cut": None if unsure is None else -unsure},
             }
         },
@@ -171,39 +172,44 @@ def traffic(
         }, truth  # fmt: skip
 
 
-def verdicts(domain: Domain, seed: int, turns: int, shift: str, reference: str) -> dict[str, str]:
-    """What each trigger says of one draw of eval set and traffic; the newest eighth of it may be another world."""
+REFERENCES = ("outcome", "review")
+
+
+def verdicts(domain: Domain, seed: int, turns: int, shift: str) -> dict[str, dict[str, str]]:
+    """What each trigger says of one draw of eval set and traffic, by either reference of quality; the newest eighth
+    of the turns may be of another world."""
     own = profile(domain, random.Random(seed))
-    domain.__dict__["triggers"] = domain.triggers.model_copy(
-        update={"quality": domain.triggers.quality.model_copy(update={"reference": reference})}
-    )
-    score, labels = own["roles"]["triage"], own["labels"]["triage"]
     drawn = [(1, pair) for pair in traffic(seed, turns * 7 // 8, 13, STEADY, since=1)]
-    now = SHIFTS[shift][0] if shift else STEADY
-    drawn += [(2, pair) for pair in traffic(seed, turns // 8, 1, now)]
+    drawn += [(2, pair) for pair in traffic(seed, turns // 8, 1, SHIFTS[shift][0] if shift else STEADY)]
+    # Reviewers know the right answer of every turn: quality by them is the strictest test.
     decided = {(turn["turn_id"], "triage"): {"intent": truth} for _, (turn, truth) in drawn}
-    serves = {"triage": Serves("v1", "", 0, score, labels)}
-    reading = Reading(domain, serves, Known(own["inputs"]), own["unknown_words"]["cut"], decided)
+    serves = {"triage": Serves("v1", "", 0, own["roles"]["triage"], own["labels"]["triage"])}
     bounds = Bounds(_at(NOW - timedelta(days=35)), _at(NOW - timedelta(days=7)), 2)
-    reading.read(((part, turn) for part, (turn, _) in drawn), bounds)
-    found, _ = judge(reading, domain.triggers, 2, Facts("", {"triage": 1.0}, [], 5_000))
-    return {one.trigger: one.verdict for one in found}
+    found = {}
+    for reference in REFERENCES:
+        policy = RetrainTriggers(quality=Quality(reference=reference))
+        domain.__dict__["triggers"] = policy
+        reading = Reading(domain, serves, Known(own["inputs"]), own["unknown_words"]["cut"], decided)
+        reading.read(((part, turn) for part, (turn, _) in drawn), bounds)
+        judged, _ = judge(reading, policy, 2, Facts("", {"triage": 1.0}, [], 5_000))
+        found[reference] = {one.trigger: one.verdict for one in judged}
+    return found
 
 
-def alarms(seeds: int, turns: int, shift: str) -> None:
-    """Print how often each trigger fired."""
+def alarms(seeds: int, turns: int, shift: str) -> dict[str, Counter[str]]:
+    """Print and return how often each trigger fired."""
     domain = load_domain(ROOT / "tests" / "fixtures" / "domains" / "tiny")
-    for reference in ("outcome", "review"):
-        fired: Counter[str] = Counter()
-        for seed in range(seeds):
-            own = verdicts(domain, seed, turns, shift, reference)
+    fired: dict[str, Counter[str]] = {reference: Counter() for reference in REFERENCES}
+    for seed in range(seeds):
+        for reference, own in verdicts(domain, seed, turns, shift).items():
             names = [name for name, verdict in own.items() if verdict == "FIRED"]
-            fired.update(names)
-            fired["any but volume"] += any(name != "volume" for name in names)
-        print(f"\n{shift or 'steady'}, {turns:,} turns, {seeds} seeds, quality by {reference}")
-        print("| trigger | fired |\n|---|---|")
-        for name in (*own, "any but volume"):
-            print(f"| {name} | {fired[name] / seeds:.1%} |")
+            fired[reference].update(names)
+            fired[reference]["any but volume"] += any(name != "volume" for name in names)
+    print(f"\n{shift or 'steady'}, {turns:,} turns, {seeds} seeds: how often each fired, quality by")
+    print(f"| trigger | {' | '.join(REFERENCES)} |\n|---{'|---' * len(REFERENCES)}|")
+    for name in (*ALL, "any but volume"):
+        print(f"| {name} | {' | '.join(f'{fired[reference][name] / seeds:.1%}' for reference in REFERENCES)} |")
+    return fired
 
 
 def speed(turns: int) -> None:

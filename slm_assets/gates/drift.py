@@ -47,29 +47,22 @@ def reweighted(strata: Strata, live: Mapping[str, float], effect: float, confide
     """The promoted score as it would be with the classes in the shares in which they are answered live
     (post-stratification). None where nothing was scored.
 
-    Its bound is the stratified Newcombe's (Yan and Su, Statistics in Biopharmaceutical Research 2, 2010): Wilson's
-    bound of each class, its distance weighted and added in squares. Rows count as rows / `effect`, the design effect
-    of the eval set. A class that the eval rows lack counts as all of them together.
+    Its bound is Wilson's on Kish's effective number of rows, 1 / sum(w^2 / n) over classes of weight w with n rows,
+    over `effect`, the design effect of the eval set. A class that the eval rows lack counts as all of them together.
     """
-    total = [sum(values) for values in zip(*strata.values(), strict=True)] if strata else [0.0, 0.0]
-    if total[0] <= 0:
+    rows, hits = (sum(own[place] for own in strata.values()) for place in (0, 1))
+    if rows <= 0:
         return None
-    mass = sum(live.values())
-    weights = live if mass > 0 else {name: own[0] for name, own in strata.items()}
-    mass = sum(weights.values())
-    pooled: dict[str, float] = {}
-    for name, weight in weights.items():
-        key = name if name in strata and strata[name][0] > 0 else ""
-        pooled[key] = pooled.get(key, 0.0) + weight / mass
-    value, distance = 0.0, 0.0
-    for name, weight in sorted(pooled.items()):
-        n, right = strata[name] if name else total
-        share = right / n
-        # Wilson's interval is two-sided: its bound at 2c - 1 is the one-sided one at c.
-        low = wilson(right / effect, n / effect, 2 * confidence - 1)[0]
-        value += weight * share
-        distance += (weight * (share - low)) ** 2
-    return Score(round(value, DIGITS), round(max(value - sqrt(distance), 0.0), DIGITS), int(total[0]))
+    weights = live if sum(live.values()) > 0 else {name: own[0] for name, own in strata.items()}
+    mass, value, spread = sum(weights.values()), 0.0, 0.0
+    for name, weight in sorted(weights.items()):
+        n, right = strata.get(name, (rows, hits))
+        value += weight / mass * right / n
+        spread += (weight / mass) ** 2 / n
+    effective = 1 / spread / effect
+    # Wilson's interval is two-sided: its bound at 2c - 1 is the one-sided one at c.
+    low = wilson(value * effective, effective, 2 * confidence - 1)[0]
+    return Score(round(value, DIGITS), round(low, DIGITS), int(rows))
 
 
 def drop(promoted: Score, live: Interval) -> Bounded:

@@ -55,12 +55,14 @@ def quality(policy: RetrainTriggers, found: Sequence[Measured]) -> Trigger:
 
     def said(m: Measured, fired: bool) -> str:
         live, promoted = (m.against or 0.0) - m.value, m.against or 0.0
-        sure = "surely more than" if fired else "which is not surely more than"
-        return (
+        told = (
             f"{m.about}: {_share(live)} of {m.n:,} live answers match by {by}{m.within}, where {_share(promoted)} was "
-            f"promoted for such turns; {_points(m.value)} less, {sure} the {_points(limit)} allowed "
-            f"(at least {_points(m.bound)})."
+            "promoted for such turns"
         )
+        if m.value <= 0:
+            return f"{told}: no less."
+        sure = "surely more than" if fired else "not surely more than"
+        return f"{told}: {_points(m.value)} less, {sure} the {_points(limit)} allowed (at least {_points(m.bound)})."
 
     return _statistical("quality", policy, found, limit, said)
 
@@ -174,4 +176,4 @@ def _share(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:.3g} points"
+    return f"{100 * max(value, 0.0):.3g} points"

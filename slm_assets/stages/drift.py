@@ -19,7 +19,7 @@ from slm_assets.models.oracle import load_oracle
 from slm_assets.stages.contract import StageResult
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.traffic import store
-from slm_assets.stages.watching.columns import BEFORE, Bounds, Reading, Serves
+from slm_assets.stages.watching.columns import Bounds, Reading, Serves
 from slm_assets.stages.watching.fields import Known
 from slm_assets.stages.watching.judging import Facts, judge
 from slm_assets.stages.watching.profile import contracts_of
@@ -45,8 +45,8 @@ def run(ctx: StageContext) -> StageResult:
     before = judged - timedelta(days=policy.outcome.baseline_days)
     number = int(params["window"])
     ctx.progress(0.05, "reading the traffic")
-    # All of it, not only the judged days: what came since the last dataset may be older.
-    reading.read(store.numbered(ctx.inputs["traffic"]), Bounds(_iso(before), _iso(judged), number))
+    bounds = Bounds(_iso(before), _iso(judged), number)
+    reading.read(store.numbered(ctx.inputs["traffic"], since=bounds.before, or_after=reading.cut), bounds)
     ctx.progress(0.8, "judging")
     if policy.quality.reference == "oracle":
         _ask_oracle(ctx.domain, reading)
@@ -156,11 +156,10 @@ def _ask_oracle(domain: Domain, reading: Reading) -> None:
 
 
 def _judged(reading: Reading) -> dict[str, Any]:
-    part = reading.column("part")
     return {
-        "turns": sum(count for name, count in reading.turns.items() if name != BEFORE),
-        "in the sample": int((part != BEFORE).sum()),
-        "baseline": int((part == BEFORE).sum()),
+        "turns": reading.turns,
+        "in the sample": len(reading.conversation),
+        "baseline": len(reading.before),
         "from": reading.first,
         "to": reading.last,
     }

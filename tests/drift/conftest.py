@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from slm_assets.registry.home import Home
 from slm_assets.stages.plans import open_domain, open_version
 from slm_assets.stages.table import STAGES
 from tests.conftest import FIXTURES
-from tests.traffic.conftest import Traffic
+from tests.traffic.conftest import Traffic, traffic
 
 POLICY = "    retrain_triggers: policies/retrain_gates.yaml\n"
 Rows = list[dict[str, Any]]
+__all__ = ["traffic"]
 
 
 def home_at(root: Path) -> Home:
@@ -55,9 +55,6 @@ def rows(promoted: Path) -> Rows:
     path = promoted / "domains" / "tiny" / "data" / "messages.jsonl"
     found = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     return [{"text": row["input"]["text"], "label": row["labels"]["triage"]} for row in found]
-
-
-Drift = Callable[[], dict[str, Any]]
 
 
 def drift_of(traffic: Traffic) -> dict[str, Any]:

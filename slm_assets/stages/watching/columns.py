@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import orjson
 
-from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.domain.contracts import Validator
 from slm_assets.domain.domain import Domain
@@ -26,8 +25,6 @@ from slm_assets.stages.traffic.records import GOOD, SIGNALS
 from slm_assets.stages.watching.fields import NEW_PLACE, NEW_VALUE, Known, is_number, unseen_values
 from slm_assets.stages.watching.profile import stratum_of
 
-BEFORE, EARLIER, NEWEST = 0, 1, 2
-"""Of the baseline; of the judged days; of them, what the newest window brought."""
 OTHERS_VALUE, WORDS, UNSURE = 4, 8, 16
 """New to the version: a value in another's output, too many strange words, less sure than on nearly all eval rows."""
 NEW_BITS = {
@@ -52,8 +49,9 @@ class Bounds:
 
 @dataclass
 class RoleColumns:
-    """Of one role, a value per sampled turn: who answered, whether within the contract, whether right (or UNKNOWN),
-    and the class it gave. `names` of the classes. `asked`: (turn's number, input, output) for the oracle."""
+    """Of one role, a value per sampled turn of the judged days: who answered, whether within the contract, whether
+    right (or UNKNOWN), and the class it gave. `names` of the classes. `asked`: (turn's number, input, output) for
+    the oracle."""
 
     by: array[int] = field(default_factory=lambda: array("b"))
     valid: array[int] = field(default_factory=lambda: array("b"))
@@ -76,7 +74,12 @@ class Serves:
 
 
 class Reading:
-    """One pass over the turns; `serves` role → what serves it, `known` what training held, or None."""
+    """One pass over the turns; `serves` role → what serves it, `known` what training held, or None.
+
+    Of the sampled turns of the judged days: `newest` (whether the newest window brought it), `conversation`, `said`
+    (its outcomes, a bit each), `new` (NEW_BITS) and the columns `of` each role; `before` and `said_before` are
+    conversation and outcomes of those of the baseline.
+    """
 
     def __init__(
         self,
@@ -96,39 +99,43 @@ class Reading:
         self._below = domain.config.serving.fallback_below or 0.0
         self._unknown_words = unknown_words
         self._draw = random.Random(0)  # noqa: S311 - which turns the oracle is asked about
-        self.part, self.conversation = array("b"), array("q")
+        self.before, self.said_before = array("q"), array("q")
+        self.newest, self.conversation = array("b"), array("q")
         self.said, self.new = array("q"), array("b")
         self.of = {role: RoleColumns() for role in self.roles}
-        self.turns = {BEFORE: 0, EARLIER: 0, NEWEST: 0}
+        self.cut = min((own.cut for own in serves.values()), default=0)
+        self._unsure_under = {
+            role: own.score["confidence"]["cut"] if own.score else None for role, own in serves.items()
+        }
+        self.turns = 0
         self.first = self.last = ""
         self.confident = array("Q")
         self._alone = 0
 
     def read(self, turns: Iterable[tuple[int, dict[str, Any]]], bounds: Bounds) -> None:
         """Take all turns in."""
-        cut = min((own.cut for own in self.serves.values()), default=0)
+        cut, newest = self.cut, bounds.newest
+        roles = list(self.of.items())
         for window, turn in turns:
             at = turn["at"]
-            said = self._said(turn)
-            if window > cut:
-                self._count_confident(turn, said)
-            if at < bounds.before:
+            said = self._said(turn) if turn["outcomes"] else 0
+            if window > cut and self._stands(turn, said):
+                self.confident.append(_hash(orjson.dumps(turn["input"])))
+            if at < bounds.judged:
+                if at >= bounds.before and turn["sampled"]:
+                    self.before.append(self._conversation(turn["conversation"]))
+                    self.said_before.append(said)
                 continue
-            part = BEFORE if at < bounds.judged else NEWEST if window == bounds.newest else EARLIER
-            self.turns[part] += 1
-            if part != BEFORE:
-                self.first, self.last = min(self.first or at, at), max(self.last, at)
-            if not turn["sampled"]:
-                if part != BEFORE:
-                    self._new(turn)
-                continue
-            self.part.append(part)
-            self.conversation.append(self._conversation(turn["conversation"]))
-            self.said.append(said)
-            new = 0
-            for role, columns in self.of.items():
-                new |= self._role(role, columns, turn, part)
-            self.new.append(new | (self._new(turn) if part != BEFORE else 0))
+            self.turns += 1
+            self.first, self.last = min(self.first or at, at), max(self.last, at)
+            new = self._new(turn)
+            if turn["sampled"]:
+                for role, columns in roles:
+                    new |= self._role(role, columns, turn)
+                self.newest.append(window == newest)
+                self.conversation.append(self._conversation(turn["conversation"]))
+                self.said.append(said)
+                self.new.append(new)
 
     def _said(self, turn: Mapping[str, Any]) -> int:
         said = 0
@@ -140,30 +147,23 @@ class Reading:
         if not name:
             self._alone += 1
             return -self._alone
-        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+        return _hash(name.encode()) >> 1
 
-    def _count_confident(self, turn: Mapping[str, Any], said: int) -> None:
-        """A turn whose answers stand (valid, sure enough, nobody complained) or were corrected within the contract:
-        a label that the next dataset can have. Equal inputs count once."""
+    def _stands(self, turn: Mapping[str, Any], said: int) -> bool:
+        """Whether a turn gives the next dataset a label: its answers are valid and sure enough and nobody complained,
+        or one was corrected within the contract."""
+        answers = turn["answers"]
         if said & self.bad:
-            stands = any(self._corrected(role, turn) is not None for role in turn["answers"])
-        else:
-            stands = bool(turn["answers"]) and all(
-                answer["valid"] and not answer["error"] and self._sure(role, answer)
-                for role, answer in turn["answers"].items()
-            )
-        if stands:
-            digest = hashlib.blake2b(canonical.dumps(turn["input"]), digest_size=8).digest()
-            self.confident.append(int.from_bytes(digest, "big"))
-
-    def _sure(self, role: str, answer: Mapping[str, Any]) -> bool:
-        confidence = answer["confidence"]
-        unsure = is_number(confidence) and confidence < self._below
-        return not unsure and not self._is_unsure(role, confidence)
+            return any(self._corrected(role, turn) is not None for role in answers)
+        for role, answer in answers.items():
+            confidence = answer["confidence"]
+            unsure = is_number(confidence) and confidence < self._below
+            if unsure or not answer["valid"] or answer["error"] or self._is_unsure(role, confidence):
+                return False
+        return bool(answers)
 
     def _is_unsure(self, role: str, confidence: Json) -> bool:
-        score = self.serves[role].score if role in self.serves else None
-        cut = score["confidence"]["cut"] if score else None
+        cut = self._unsure_under.get(role)
         return cut is not None and is_number(confidence) and confidence < cut
 
     def _new(self, turn: Mapping[str, Any]) -> int:
@@ -195,7 +195,7 @@ class Reading:
                 self.known.note(f"{role}:{at}", value)
         return new
 
-    def _role(self, role: str, columns: RoleColumns, turn: Mapping[str, Any], part: int) -> int:
+    def _role(self, role: str, columns: RoleColumns, turn: Mapping[str, Any]) -> int:
         answer = turn["answers"].get(role)
         by, valid, right, stratum, new = NOBODY, 1, UNKNOWN, -1, 0
         if answer is not None:
@@ -205,7 +205,7 @@ class Reading:
             valid = bool(answer["valid"]) and instead.get("reason") not in ("invalid", "error")
             if by in (OWN, INSTEAD) and self._is_unsure(role, (instead or answer).get("confidence")):
                 new = UNSURE
-            if by == OWN and part != BEFORE and serves.score is not None:
+            if by == OWN and serves.score is not None:
                 name = stratum_of(answer["output"], serves.score["place"])
                 stratum = columns.names.setdefault(name, len(columns.names))
                 right = self._right(role, columns, turn)
@@ -271,13 +271,13 @@ class Reading:
         else:
             columns.asked.append(kept)
 
-    def column(self, name: str) -> NDArray[Any]:
-        """A column of the turns: part, conversation, said or new."""
-        return np.asarray(getattr(self, name))
-
     def distinct_confident(self) -> int:
         """New confident turns with different inputs."""
         return len(np.unique(np.asarray(self.confident)))
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 class _NoCapture:
@@ -288,11 +288,11 @@ def _by(answer: Mapping[str, Any], serves: Serves, at: str) -> int:
     engine = answer["engine"]
     if serves.version is None:
         return OWN if engine == "oracle" else OTHER
-    if at[:19] < serves.since[:19]:
-        return OTHER
     if engine == "release":
         return OWN if answer["version"] == serves.version else OTHER
-    return INSTEAD if engine == "oracle" and _fallback(answer).get("reason") in _TRIED else OTHER
+    # Such an answer does not name the version that it stands in for: it is the one that served at the time.
+    instead = engine == "oracle" and _fallback(answer).get("reason") in _TRIED and at[:19] >= serves.since[:19]
+    return INSTEAD if instead else OTHER
 
 
 def _fallback(answer: Mapping[str, Any]) -> dict[str, Any]:

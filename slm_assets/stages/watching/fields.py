@@ -63,7 +63,7 @@ def key_of(value: Json) -> str:
 
 def is_number(value: Json) -> bool:
     """Whether a value is a number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is float or type(value) is int
 
 
 @dataclass

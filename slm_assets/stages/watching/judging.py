@@ -6,8 +6,9 @@ not thinned out by the quiet days before it. Each look has its own baseline, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,8 @@ from slm_assets.gates.intervals import certified, proportion
 from slm_assets.gates.triggers import Measured
 from slm_assets.gates.types import LiveMetric, Trigger, TriggerName
 from slm_assets.stages.watching.columns import (
-    BEFORE,
-    EARLIER,
     INSTEAD,
     NEW_BITS,
-    NEWEST,
     OWN,
     UNKNOWN,
     Reading,
@@ -49,27 +47,34 @@ class Judging:
 
     def __init__(self, reading: Reading, policy: RetrainTriggers, window: int) -> None:
         self.reading, self.policy, self.window = reading, policy, window
-        part = reading.column("part")
-        self.conversation = reading.column("conversation")
-        self.said, self.new = reading.column("said"), reading.column("new")
-        whole = Look("", part != BEFORE, part == BEFORE)
-        self.looks = [whole]
-        newest = part == NEWEST
-        if newest.sum() >= policy.min_turns and (part == EARLIER).sum() >= policy.min_turns:
+        # The turns of the baseline first, then those that are judged.
+        self.before, judged = len(reading.before), len(reading.conversation)
+        self.conversation = np.concatenate([np.asarray(reading.before), np.asarray(reading.conversation)])
+        self.said = np.concatenate([np.asarray(reading.said_before), np.asarray(reading.said)])
+        self.new = self._padded(reading.new)
+        now = np.arange(self.before + judged) >= self.before
+        self.looks = [Look("", now, ~now)]
+        newest = self._padded(reading.newest) == 1
+        if newest.sum() >= policy.min_turns and judged - newest.sum() >= policy.min_turns:
             self.looks.append(Look(f" of window w{window}", newest, ~newest))
         self._groups: dict[bytes, Groups] = {}
+
+    def _padded(self, column: Sequence[int]) -> NDArray[Any]:
+        """A column of the judged turns, with zeros for those of the baseline."""
+        return np.concatenate([np.zeros(self.before, dtype=np.int64), np.asarray(column, dtype=np.int64)])
 
     def quality(self) -> tuple[list[Measured], list[LiveMetric]]:
         """Live match per role against the promoted score for the same mix of classes."""
         found, live = [], []
-        scored = {role: own.score for role, own in self.reading.serves.items() if own.score is not None}
+        by = "oracle" if self.policy.quality.reference == "oracle" else "labels"
+        scored = {role: own.score[by] for role, own in self.reading.serves.items() if own.score is not None}
         sure = triggers.confidence_of_each(self.policy.confidence, len(self.looks) * len(scored))
         for role, score in scored.items():
             columns = self.reading.of[role]
-            right = np.asarray(columns.right)
+            right = self._padded(columns.right)
             for look in self.looks:
                 rows = look.now & (right != UNKNOWN)
-                promoted = drift.reweighted(score["strata"], _mix(columns, rows), score["effect"], sure)
+                promoted = drift.reweighted(score["strata"], _mix(columns, rows[self.before :]), score["effect"], sure)
                 if promoted is None:
                     continue
                 interval = certified(right[rows] == 1, self._groups_of(rows), sure)
@@ -107,7 +112,7 @@ class Judging:
         found, live = [], []
         sure = triggers.confidence_of_each(self.policy.confidence, len(self.looks) * len(self.reading.of))
         for role, columns in self.reading.of.items():
-            by, valid = np.asarray(columns.by), np.asarray(columns.valid) == 1
+            by, valid = self._padded(columns.by), self._padded(columns.valid) == 1
             answered = (by == OWN) | (by == INSTEAD)
             for look in self.looks:
                 rows = look.now & answered

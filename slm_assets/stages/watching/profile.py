@@ -17,7 +17,9 @@ from slm_assets.gates import drift, metrics
 from slm_assets.gates.clusters import DIGITS
 from slm_assets.gates.intervals import clustering_of
 from slm_assets.stages.evaluation.numbers import Columns
+from slm_assets.stages.evaluation.rows import Mask
 from slm_assets.stages.evaluation.scoring import Scoreboard
+from slm_assets.stages.evaluation.subjects import has_oracle
 from slm_assets.stages.rows import manifest as manifests
 from slm_assets.stages.rows_io import labelled_rows
 from slm_assets.stages.watching.fields import Known, LabelValues, Training
@@ -53,7 +55,9 @@ def make_profile(
         "unknown_words": {"n": len(unknown), "cut": None if cut is None else max(cut, STRANGE)},
         "contracts": contracts_of(domain),
         "labels": {role: values.counts() for role, values in given.items()},
-        "roles": {role.id: _score(board, role.id, classes[role.id]) for role in board.roles},
+        "roles": {
+            role.id: _score(board, role.id, classes[role.id], oracle=has_oracle(domain, role)) for role in board.roles
+        },
     }
 
 
@@ -78,26 +82,36 @@ def _step(dataset: Path) -> int:
     return max(1, -(-rows // MAX_ROWS))
 
 
-def _score(board: Scoreboard, role: str, columns: Columns) -> dict[str, Any]:
-    """The promoted score of the role's primary metric by answered class, and how sure it was."""
+def _score(board: Scoreboard, role: str, columns: Columns, *, oracle: bool) -> dict[str, Any]:
+    """How the version did on the eval rows by the class that it answered: against the labels, by the role's primary
+    metric, and against the oracle, which is what it can be asked about live turns; and how sure it was."""
     primary = board.primary(role)
     everyone = board.all_of("challenger")
-    mask = board.labelled(role)
-    right = board.correct(role, everyone, primary)[mask]
+    answers, floor = board.answers(role, everyone), board.answers(role, board.all_of("floor"))
     place = primary.pointer if primary.pointer in columns else next(iter(sorted(columns)), "")
-    answered = columns[place][0] if place else [""] * int(mask.sum())
-    strata: dict[str, list[int]] = {}
-    for name, hit in zip(answered, right.tolist(), strict=True):
-        own = strata.setdefault(name, [0, 0])
-        own[0] += 1
-        own[1] += hit
-    effect = float(clustering_of(right, board.groups_of(mask)).effect()[0]) if len(right) else 1.0
-    sure = np.round(board.answers(role, everyone).confidence, 4)
-    cut = drift.conformal_cut(-sure, UNLIKE)
+    names: list[str] = []
+    agreed: list[bool] = []
+    for ours, theirs in zip(answers, floor, strict=True):
+        names.append(stratum_of(ours, place))
+        agreed.append(bool(metrics.score([ours], [theirs], primary.pointer, primary.absent)[0]))
+    # An oracle that had no answer is no reference.
+    answered = floor.valid if oracle else np.zeros(len(names), dtype=np.bool_)
+    cut = drift.conformal_cut(-np.round(answers.confidence, 4), UNLIKE)
     return {
         "primary": {"id": primary.id, "pointer": primary.pointer, "absent": primary.absent},
         "place": place,
-        "strata": dict(sorted(strata.items())),
-        "effect": round(effect, DIGITS),
-        "confidence": {"n": len(sure), "cut": None if cut is None else round(-cut, 4)},
+        "labels": _by_class(board, names, board.correct(role, everyone, primary), board.labelled(role)),
+        "oracle": _by_class(board, names, np.array(agreed, dtype=np.bool_), answered),
+        "confidence": {"n": len(names), "cut": None if cut is None else round(-cut, 4)},
     }
+
+
+def _by_class(board: Scoreboard, names: list[str], right: Mask, rows: Mask) -> dict[str, Any]:
+    """{"strata": class → (rows, right ones), "effect": the design effect of the rows' groups}."""
+    strata: dict[str, list[int]] = {}
+    for number in np.flatnonzero(rows).tolist():
+        own = strata.setdefault(names[number], [0, 0])
+        own[0] += 1
+        own[1] += int(right[number])
+    effect = float(clustering_of(right[rows], board.groups_of(rows)).effect()[0]) if rows.any() else 1.0
+    return {"strata": dict(sorted(strata.items())), "effect": round(effect, DIGITS)}
