@@ -217,7 +217,7 @@ def speed(turns: int) -> None:
     domain = load_domain(ROOT / "tests" / "fixtures" / "domains" / "tiny")
     with tempfile.TemporaryDirectory(prefix="drift-bench-") as scratch:
         folder = Path(scratch)
-        profile_path = folder / "reference" / "1.json"
+        profile_path = folder / "reference" / "1" / "profile.json"
         canonical.write_json(profile_path, profile(domain, random.Random(0)))
         size = _write(folder / "traffic", turns)
         print(f"{turns:,} turns, {size / 1e6:.0f} MB, {(folder / 'traffic' / 'outcomes').exists() and 'with outcomes'}")

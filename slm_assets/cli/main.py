@@ -11,6 +11,7 @@ import typer
 from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, show
 from slm_assets.cli.conductor import conductor_app
 from slm_assets.cli.db import db_app
+from slm_assets.cli.drift import drift_app
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(stage_app, name="stage")
 app.add_typer(db_app, name="db")
 app.add_typer(experiments_app)
+app.add_typer(drift_app)
 app.add_typer(conductor_app)
 app.add_typer(playbooks_app, name="playbooks")
 app.add_typer(handoffs_app, name="handoffs")

@@ -2,18 +2,22 @@
 
 Inputs: `traffic` (see traffic/store.py), `reference`, the profiles of what serves (see watching/reference.py), and
 `reviews`, where there are any. Params: `as_of`, `window`, and `serving`: role → version, since when it serves, when
-it was opened and which window its dataset took last. Output `drift`: report.json.
+it was opened and which window its dataset took last. Output `drift`: report.json, and where the policy asks for it
+evidently.html and evidently.json.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.domain.domain import Domain
+from slm_assets.domain.triggers import RetrainTriggers
+from slm_assets.gates.triggers import STATISTICAL
 from slm_assets.gates.types import LiveMetric
 from slm_assets.models.oracle import load_oracle
 from slm_assets.stages.contract import StageResult
@@ -22,8 +26,9 @@ from slm_assets.stages.traffic import store
 from slm_assets.stages.watching.columns import Bounds, Reading, Serves
 from slm_assets.stages.watching.fields import Known
 from slm_assets.stages.watching.judging import Facts, judge
+from slm_assets.stages.watching.page import live_sample, write_page
 from slm_assets.stages.watching.profile import contracts_of
-from slm_assets.stages.watching.reference import REFERENCE, REVIEWS
+from slm_assets.stages.watching.reference import PROFILE, REFERENCE, REVIEWS, SAMPLE
 
 REPORT = "report.json"
 MAX_LISTED, MAX_SHOWN, MAX_PLOTTED = 200, 20, 40
@@ -35,17 +40,15 @@ def run(ctx: StageContext) -> StageResult:
     """Judge the traffic of the policy's last days, by what is measured on it and what is known of what serves."""
     policy, params = ctx.domain.triggers, ctx.request.params
     as_of = datetime.fromisoformat(params["as_of"])
-    profiles = _profiles(ctx)
+    profiles = _profiles(ctx.inputs)
     serves = _serves(ctx.domain, params["serving"], profiles)
     newest = profiles[max(profiles)] if profiles else None
     known = Known(newest["inputs"]) if newest else None
     cut = newest["unknown_words"]["cut"] if newest else None
     reading = Reading(ctx.domain, serves, known, cut, _reviews(ctx))
-    judged = as_of - timedelta(days=policy.window_days)
-    before = judged - timedelta(days=policy.outcome.baseline_days)
     number = int(params["window"])
     ctx.progress(0.05, "reading the traffic")
-    bounds = Bounds(_iso(before), _iso(judged), number)
+    bounds = bounds_of(policy, as_of, number)
     reading.read(store.numbered(ctx.inputs["traffic"], since=bounds.before, or_after=reading.cut), bounds)
     ctx.progress(0.8, "judging")
     if policy.quality.reference == "oracle":
@@ -73,6 +76,9 @@ def run(ctx: StageContext) -> StageResult:
     }
     canonical.write_json(ctx.out["drift"] / REPORT, report)
     fired = [verdict.trigger for verdict in verdicts if verdict.verdict == "FIRED"]
+    if policy.page == "always" or (policy.page == "fired" and set(fired) & set(STATISTICAL)):
+        ctx.progress(0.9, "drawing the inputs")
+        write_inputs_page(ctx.domain, ctx.inputs, bounds.judged, ctx.out["drift"])
     return StageResult(
         rows={"drift": report["judged"]["turns"]},
         triggers=verdicts,
@@ -86,11 +92,30 @@ def run(ctx: StageContext) -> StageResult:
     )
 
 
-def _profiles(ctx: StageContext) -> dict[int, dict[str, Any]]:
-    folder = ctx.inputs.get(REFERENCE)
+def bounds_of(policy: RetrainTriggers, as_of: datetime, number: int) -> Bounds:
+    """The days that a window judges, and those of its baseline."""
+    judged = as_of - timedelta(days=policy.window_days)
+    return Bounds(_iso(judged - timedelta(days=policy.outcome.baseline_days)), _iso(judged), number)
+
+
+def write_inputs_page(domain: Domain, inputs: Mapping[str, Path], judged: str, folder: Path) -> bool:
+    """Evidently's page of the turns from `judged` on beside the newest serving version's training rows; False where
+    there are too few."""
+    profiles = _profiles(inputs)
+    if not profiles:
+        return False
+    newest = max(profiles)
+    trained = canonical.read_jsonl(inputs[REFERENCE] / str(newest) / SAMPLE)
+    read_role = {role.id: bool(role.reads) for role in domain.config.roles}
+    live = live_sample(inputs["traffic"], judged, read_role)
+    return write_page(folder, profiles[newest]["inputs"], trained, live)
+
+
+def _profiles(inputs: Mapping[str, Path]) -> dict[int, dict[str, Any]]:
+    folder = inputs.get(REFERENCE)
     if folder is None:
         return {}
-    return {int(path.stem): canonical.read_json(path) for path in sorted(folder.glob("*.json"))}
+    return {int(path.parent.name): canonical.read_json(path) for path in sorted(folder.glob(f"*/{PROFILE}"))}
 
 
 def _reviews(ctx: StageContext) -> dict[tuple[str, str], Json]:

@@ -33,7 +33,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(FIXTURES / "domains", root / "domains")
     config = root / "domains" / "tiny" / "slm.config.yaml"
     config.write_text(config.read_text().replace("  improvement:\n", f"  improvement:\n{POLICY}"))
-    (root / "domains" / "tiny" / "policies" / "retrain_gates.yaml").write_text("min_turns: 100\n")
+    (root / "domains" / "tiny" / "policies" / "retrain_gates.yaml").write_text("min_turns: 100\npage: demand\n")
     domain, registry = open_domain(home_at(root), "tiny")
     plan = open_version(domain, registry, actor="tester")
     for stage in STAGES:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from slm_assets.engines.in_process import make_cell
@@ -16,6 +18,7 @@ from slm_assets.stages.contract import Envelope
 from slm_assets.stages.plans import open_domain
 from slm_assets.stages.requests import request_for
 from slm_assets.stages.runner import execute
+from tests.conftest import Workplace
 from tests.drift.conftest import Rows, drift_of
 from tests.traffic.conftest import Traffic, outcome, turn
 
@@ -52,7 +55,7 @@ def verdicts(report: dict[str, Any]) -> dict[str, str]:
 def policy(traffic: Traffic, text: str) -> None:
     """Change the retrain policy, and read it again."""
     path = traffic.home.domains / "tiny" / "policies" / "retrain_gates.yaml"
-    path.write_text(f"min_turns: 100\n{text}\n")
+    path.write_text(f"min_turns: 100\n{text}\n" + ("" if "page" in text else "page: demand\n"))
     traffic.domain, traffic.registry = open_domain(traffic.home, "tiny")
 
 
@@ -297,3 +300,37 @@ def test_strange_records_break_nothing(watched: Traffic, rows: Rows):
     told = [outcome("now-9", detail=["a"]), outcome("now-10", role=None, detail=3), outcome("now-11", role="nobody")]
     watched.write("a", told)
     assert drift_of(watched)["judged"]["turns"] == 150
+
+
+def test_a_report_that_fires_holds_evidentlys_page(watched: Traffic, rows: Rows, tmp_path: Path):
+    policy(watched, "page: fired")
+    watched.write("a", live(rows, "now", 300))
+    quiet = drift_of(watched)["made"].receipt
+    store = watched.registry.store
+    assert list(store.describe(quiet.outputs["drift"].sha256).files) == ["report.json"]
+    watched.write("b", live(rows, "bad", 300, output={"intent": "sing", "urgent": False}))
+    report = drift_of(watched)
+    receipt = report["made"].receipt
+    page = store.read(receipt.outputs["drift"].sha256, "evidently.html")
+    numbers = orjson.loads(store.read(receipt.outputs["drift"].sha256, "evidently.json"))
+    assert numbers["live"] == 600 and any("/text (words)" in one["metric_name"] for one in numbers["metrics"])
+    assert not re.search(rb"<(script|link)[^>]+(src|href)=.?https?:", page), "works without internet"
+    assert not any(row["text"].encode() in page for row in rows), "nobody's words are in it"
+    again = execute(receipt.request, Envelope(run_id="x"), watched.registry, tmp_path / "again")
+    assert again.outputs == receipt.outputs
+
+    from slm_assets.stages.watching.report import newest_report, page_of
+
+    assert newest_report(watched.registry, "tiny")[1]["window"] == 2 and page_of(watched.registry, receipt) == page
+    assert b"<html" in page_of(watched.registry, quiet), "made when somebody asks"
+
+
+def test_slm_drift_shows_the_newest_report(watched: Traffic, rows: Rows):
+    workplace = Workplace(watched.home.root, watched.home.domains)
+    assert "was not judged yet" in workplace.slm("drift", "tiny").stderr
+    watched.write("a", live(rows, "now", 300))
+    drift_of(watched)
+    done = workplace.slm("drift", "tiny")
+    assert done.returncode == 0 and "staleness" in done.stdout and "/text" in done.stdout, done.stderr
+    assert workplace.json("drift", "tiny", "--window", "w1")["judged"]["turns"] == 300
+    assert workplace.slm("drift", "tiny", "--window", "w2").returncode == 2

@@ -11,7 +11,7 @@ import re
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,12 @@ _WORD = re.compile(r"\[[a-z_]+\]|([^\W\d_]+)")
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case; what redaction put in (such as [email]) is none."""
     return [word for word in _WORD.findall(text.lower()) if word]
+
+
+def unknown_words(text: str, known: Set[str]) -> tuple[int, list[str]]:
+    """How many words a text has, and those of them that are not known."""
+    words = words_of(text)
+    return len(words), [word for word in words if word not in known]
 
 
 def leaves(value: Json) -> list[tuple[str, Json]]:
@@ -132,7 +138,7 @@ class Known:
         self.rows: int = profile["rows"]
         self.places: dict[str, Any] = profile["places"]
         self._closed: bool = profile["closed"]
-        self._words = frozenset(profile["words"])
+        self.words = frozenset(profile["words"])
         self.seen = {at: Seen(place) for at, place in self.places.items()}
         self.new_words: Counter[str] = Counter()
         self.new_values: Counter[tuple[str, str]] = Counter()
@@ -160,11 +166,10 @@ class Known:
                 if is_number(value):
                     seen.bins[bisect_left(seen.edges, value)] += 1
             elif isinstance(value, str):
-                own = words_of(value)
-                seen.bins[bisect_left(seen.edges, len(own))] += 1
-                strange = [word for word in own if word not in self._words]
-                words += len(own)
-                seen.words += len(own)
+                own, strange = unknown_words(value, self.words)
+                seen.bins[bisect_left(seen.edges, own)] += 1
+                words += own
+                seen.words += own
                 if strange:
                     unknown += len(strange)
                     seen.unknown += len(strange)
@@ -228,6 +233,28 @@ class Seen:
 def _count(counter: Counter[Any], key: Any) -> None:
     if key in counter or len(counter) < MAX_NEW:
         counter[key] += 1
+
+
+Cells = dict[str, str | float]
+VALUE = " (value)"
+"""Ends the name of a cell that holds one of few values; the others are numbers."""
+
+
+def cells_of(known: Known, turn: Json) -> Cells:
+    """An input as one row of a table: the first value at each place of the profile, of a text its length and its share
+    of words that training had not. No text is in it."""
+    row: Cells = {}
+    for at, value in leaves(turn):
+        place = known.places.get(at, {"kind": ""})
+        if place["kind"] == "values":
+            row.setdefault(f"{at}{VALUE}", key_of(value)[:100])
+        elif place["kind"] == "numbers" and is_number(value):
+            row.setdefault(at, float(value))
+        elif place["kind"] == "text" and isinstance(value, str):
+            words, strange = unknown_words(value, known.words)
+            row.setdefault(f"{at} (words)", float(words))
+            row.setdefault(f"{at} (new words)", len(strange) / words if words else 0.0)
+    return row
 
 
 class LabelValues:

@@ -1,4 +1,5 @@
-"""What a version was trained on and how it did, small enough to travel: profile.json of its eval artifact.
+"""What a version was trained on and how it did, small enough to travel: profile.json of its eval artifact, and
+sample.jsonl, some of the training inputs as rows of a table, without their texts.
 
 Live traffic is held against it, so that nobody fetches the rows for that.
 """
@@ -22,10 +23,12 @@ from slm_assets.stages.evaluation.scoring import Scoreboard
 from slm_assets.stages.evaluation.subjects import has_oracle
 from slm_assets.stages.rows import manifest as manifests
 from slm_assets.stages.rows_io import labelled_rows
-from slm_assets.stages.watching.fields import Known, LabelValues, Training
+from slm_assets.stages.watching.fields import Cells, Known, LabelValues, Training, cells_of
 
 MAX_ROWS = 100_000
 """Of more training rows every so manieth is looked at."""
+SAMPLED = 2_000
+"""So many training inputs go along, for a person's eyes."""
 UNLIKE = 0.0125
 """The share of turns like the eval rows that each score may call novel: needs 79 eval rows, and the two scores
 together stay well under the threshold of the trigger."""
@@ -36,13 +39,18 @@ ABSENT = "(none)"
 
 def make_profile(
     domain: Domain, dataset: Path, labels: Path, board: Scoreboard, classes: dict[str, Columns]
-) -> dict[str, Any]:
-    """The profile of a version that was judged on `board`; `classes`: role → its class columns."""
-    training, step = Training(), _step(dataset)
+) -> tuple[dict[str, Any], list[Cells]]:
+    """The profile of a version that was judged on `board`, and a sample of its training inputs; `classes`: role → its
+    class columns."""
+    rows = _rows(dataset)
+    training, step, shown = Training(), _step(rows, MAX_ROWS), _step(rows, SAMPLED)
+    sample: list[Json] = []
     given = {role.id: LabelValues(enum_paths(domain.output_schema(role.id))) for role in board.roles}
     for number, row in enumerate(labelled_rows(dataset, labels, "train")):
         if number % step == 0:
             training.add(row.turn)
+        if number % shown == 0:
+            sample.append(row.turn)
         for role, values in given.items():
             if role in row.labels:
                 values.add(row.labels[role])
@@ -50,7 +58,7 @@ def make_profile(
     known = Known(inputs)
     unknown = [known.look(row.turn)[1] for row in board.rows]
     cut = drift.conformal_cut(unknown, UNLIKE)
-    return {
+    profile = {
         "inputs": inputs,
         "unknown_words": {"n": len(unknown), "cut": None if cut is None else max(cut, STRANGE)},
         "contracts": contracts_of(domain),
@@ -59,6 +67,7 @@ def make_profile(
             role.id: _score(board, role.id, classes[role.id], oracle=has_oracle(domain, role)) for role in board.roles
         },
     }
+    return profile, [cells_of(known, turn) for turn in sample]
 
 
 def contracts_of(domain: Domain) -> dict[str, str]:
@@ -76,10 +85,13 @@ def stratum_of(output: Json, place: str) -> str:
     return metrics.class_names([output], place, ABSENT)[0] if place else ""
 
 
-def _step(dataset: Path) -> int:
+def _rows(dataset: Path) -> int:
     with (dataset / "train.jsonl").open("rb") as lines:
-        rows = sum(1 for _ in lines)
-    return max(1, -(-rows // MAX_ROWS))
+        return sum(1 for _ in lines)
+
+
+def _step(rows: int, most: int) -> int:
+    return max(1, -(-rows // most))
 
 
 def _score(board: Scoreboard, role: str, columns: Columns, *, oracle: bool) -> dict[str, Any]:

@@ -16,19 +16,21 @@ from slm_assets.stages.plans import output_of
 
 REFERENCE, REVIEWS = "reference", "reviews"
 PROFILE = "profile.json"
-"""Of an eval artifact: what the version was trained on and how it did (see profile.py)."""
+SAMPLE = "sample.jsonl"
+"""Of an eval artifact: what the version was trained on and how it did, and some of its rows (see profile.py)."""
 
 
 def drift_inputs(registry: Registry, window: Window) -> dict[str, str]:
-    """The inputs of a window's drift beside its traffic: `reference` holds <number>.json of each serving version,
-    and `reviews` what was decided by the time at which the window was opened; each only where there is something."""
+    """The inputs of a window's drift beside its traffic, each only where there is something: `reference` holds
+    profile.json and sample.jsonl of each serving version in a folder of its number, `reviews` what was decided by the
+    time at which the window was opened."""
     plans = _plans(registry, window)
     with tempfile.TemporaryDirectory(prefix="slm-drift-") as scratch:
         profiles, decided = Path(scratch) / REFERENCE, Path(scratch) / REVIEWS
         for number, plan in plans.items():
             evaluated = output_of(registry, plan, "evaluate")
-            if PROFILE in registry.store.describe(evaluated).files:
-                canonical.write_bytes(profiles / f"{number}.json", registry.store.read(evaluated, PROFILE))
+            for name in sorted({PROFILE, SAMPLE} & registry.store.describe(evaluated).files.keys()):
+                canonical.write_bytes(profiles / str(number) / name, registry.store.read(evaluated, name))
         found = {REFERENCE: registry.store.put(profiles).sha256} if profiles.exists() else {}
         reviews = _reviews(registry, window)
         if reviews is not None:
