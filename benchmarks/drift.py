@@ -37,9 +37,10 @@ from slm_assets.stages.contract import Envelope, StageRequest
 from slm_assets.stages.drift import run
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.traffic import store
-from slm_assets.stages.watching.columns import Bounds, Reading, Serves
+from slm_assets.stages.watching.columns import Bounds, Reading
 from slm_assets.stages.watching.fields import Known, LabelValues, Training
 from slm_assets.stages.watching.judging import Facts, judge
+from slm_assets.stages.watching.matching import Serves
 from slm_assets.stages.watching.profile import STRANGE, UNLIKE, contracts_of
 
 ROOT = Path(__file__).parents[1]

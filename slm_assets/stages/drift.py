@@ -19,13 +19,13 @@ from slm_assets.domain.domain import Domain
 from slm_assets.domain.triggers import RetrainTriggers
 from slm_assets.gates.triggers import STATISTICAL
 from slm_assets.gates.types import LiveMetric
-from slm_assets.models.oracle import load_oracle
 from slm_assets.stages.contract import StageResult
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.traffic import store
-from slm_assets.stages.watching.columns import Bounds, Reading, Serves
+from slm_assets.stages.watching.columns import Bounds, Reading
 from slm_assets.stages.watching.fields import Known
 from slm_assets.stages.watching.judging import Facts, judge
+from slm_assets.stages.watching.matching import Serves
 from slm_assets.stages.watching.page import live_sample, write_page
 from slm_assets.stages.watching.profile import contracts_of
 from slm_assets.stages.watching.reference import PROFILE, REFERENCE, REVIEWS, SAMPLE
@@ -51,8 +51,9 @@ def run(ctx: StageContext) -> StageResult:
     bounds = bounds_of(policy, as_of, number)
     reading.read(store.numbered(ctx.inputs["traffic"], since=bounds.before, or_after=reading.cut), bounds)
     ctx.progress(0.8, "judging")
-    if policy.quality.reference == "oracle":
-        _ask_oracle(ctx.domain, reading)
+    for role, columns in reading.of.items():
+        for place, right in reading.matching.by_oracle(role):
+            columns.right[place] = right
     facts = Facts(
         missing=_missing(params["serving"], profiles),
         ages={role: _days(as_of, own["opened_at"]) for role, own in params["serving"].items()},
@@ -163,21 +164,6 @@ def _changed(
         for role, own in serving.items()
         if own["number"] in profiles and profiles[own["number"]]["contracts"].get(role) != now.get(role)
     )
-
-
-def _ask_oracle(domain: Domain, reading: Reading) -> None:
-    """What the oracle says to the sampled turns, held against what was answered."""
-    for role, columns in reading.of.items():
-        oracle = load_oracle(domain, role) if columns.asked else None
-        if oracle is None:
-            continue
-        try:
-            answers = oracle.predict_many([value for _, value, _ in columns.asked])
-        finally:
-            oracle.close()
-        for (number, _, output), answer in zip(columns.asked, answers, strict=True):
-            if answer.valid:
-                columns.right[number] = reading.same(role, output, answer.output)
 
 
 def _judged(reading: Reading) -> dict[str, Any]:

@@ -7,7 +7,6 @@ and listed (new values, new confident turns) is of all that was captured.
 from __future__ import annotations
 
 import hashlib
-import random
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,10 @@ import numpy as np
 import orjson
 
 from slm_assets.canonical import Json
-from slm_assets.domain.contracts import Validator
 from slm_assets.domain.domain import Domain
-from slm_assets.domain.turns import role_input
-from slm_assets.gates import metrics
 from slm_assets.stages.traffic.records import GOOD, SIGNALS
 from slm_assets.stages.watching.fields import NEW_PLACE, NEW_VALUE, Known, is_number, unseen_values
+from slm_assets.stages.watching.matching import UNKNOWN, Matching, Serves
 from slm_assets.stages.watching.profile import stratum_of
 
 OTHERS_VALUE, WORDS, UNSURE = 4, 8, 16
@@ -30,11 +27,8 @@ OTHERS_VALUE, WORDS, UNSURE = 4, 8, 16
 NEW_BITS = {
     "value": NEW_VALUE, "place": NEW_PLACE, "other_output": OTHERS_VALUE, "words": WORDS, "unsure": UNSURE,
 }  # fmt: skip
-UNKNOWN = -1
 NOBODY, OWN, INSTEAD, OTHER = 0, 1, 2, 3
 """Who answered a role: nobody, what serves it now, the oracle in the place of it, another engine or version."""
-ASKED = 1_000
-"""Turns of each role that the oracle is asked about, where it is the reference."""
 _TRIED = frozenset({"error", "invalid", "low_confidence"})
 
 
@@ -50,27 +44,13 @@ class Bounds:
 @dataclass
 class RoleColumns:
     """Of one role, a value per sampled turn of the judged days: who answered, whether within the contract, whether
-    right (or UNKNOWN), and the class it gave. `names` of the classes. `asked`: (turn's number, input, output) for
-    the oracle."""
+    right (or UNKNOWN), and the class it gave. `names` of the classes."""
 
     by: array[int] = field(default_factory=lambda: array("b"))
     valid: array[int] = field(default_factory=lambda: array("b"))
     right: array[int] = field(default_factory=lambda: array("b"))
     stratum: array[int] = field(default_factory=lambda: array("i"))
     names: dict[str, int] = field(default_factory=dict)
-    asked: list[tuple[int, Json, Json]] = field(default_factory=list)
-    offered: int = 0
-
-
-@dataclass
-class Serves:
-    """What serves a role: its version's name (None: the oracle) since when, and what its profile knows."""
-
-    version: str | None = None
-    since: str = ""
-    cut: int = 0
-    score: Mapping[str, Any] | None = None
-    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Reading:
@@ -90,15 +70,13 @@ class Reading:
         reviews: Mapping[tuple[str, str], Json],
     ) -> None:
         self.roles = {role.id: role for role in domain.config.roles}
-        self.serves, self.known, self.reviews = serves, known, reviews
-        self.reference = domain.triggers.quality.reference
+        self.serves, self.known = serves, known
+        self.matching = Matching(domain, serves, reviews)
         self.signals = sorted(SIGNALS | set((domain.config.improvement.capture or _NoCapture).outcome_signals))
         self._bit = {signal: 1 << number for number, signal in enumerate(self.signals)}
         self.bad = sum(bit for signal, bit in self._bit.items() if signal not in GOOD)
-        self._contracts = {role: Validator(domain.output_schema(role)) for role in self.roles}
         self._below = domain.config.serving.fallback_below or 0.0
         self._unknown_words = unknown_words
-        self._draw = random.Random(0)  # noqa: S311 - which turns the oracle is asked about
         self.before, self.said_before = array("q"), array("q")
         self.newest, self.conversation = array("b"), array("q")
         self.said, self.new = array("q"), array("b")
@@ -154,7 +132,7 @@ class Reading:
         or one was corrected within the contract."""
         answers = turn["answers"]
         if said & self.bad:
-            return any(self._corrected(role, turn) is not None for role in answers)
+            return any(self.matching.corrected(role, turn) is not None for role in answers)
         for role, answer in answers.items():
             confidence = answer["confidence"]
             unsure = is_number(confidence) and confidence < self._below
@@ -174,7 +152,7 @@ class Reading:
             role = self.roles.get(turn["role"] or "")
             if role is not None and role.reads and isinstance(value, dict):
                 value = value.get("turn")
-            found, unknown = self.known.look(value)
+            found, unknown = self.known.look(value, int(turn["sampled"]))
             new |= found
             if self._unknown_words is not None and unknown > self._unknown_words:
                 new |= WORDS
@@ -208,68 +186,12 @@ class Reading:
             if by == OWN and serves.score is not None:
                 name = stratum_of(answer["output"], serves.score["place"])
                 stratum = columns.names.setdefault(name, len(columns.names))
-                right = self._right(role, columns, turn)
+                right = self.matching.right(role, turn, len(columns.by))
         columns.by.append(by)
         columns.valid.append(valid)
         columns.right.append(right)
         columns.stratum.append(stratum)
         return new
-
-    def _right(self, role: str, columns: RoleColumns, turn: Mapping[str, Any]) -> int:
-        """Whether the answer matches the reference; UNKNOWN where that says nothing of it (yet)."""
-        output = turn["answers"][role]["output"]
-        if self.reference == "outcome":
-            return self._by_outcome(role, turn, output)
-        if self.reference == "review":
-            decided = self.reviews.get((turn["turn_id"], role))
-            return UNKNOWN if decided is None else self.same(role, output, decided)
-        if self.reference == "oracle":
-            self._ask_later(role, columns, turn, output)
-        return UNKNOWN
-
-    def _by_outcome(self, role: str, turn: Mapping[str, Any], output: Json) -> int:
-        told = [o for o in turn["outcomes"] if o["signal"] not in GOOD and o["role"] in (None, "", role)]
-        if not told:
-            return 1
-        corrected = self._corrected(role, turn)
-        return 0 if corrected is None else self.same(role, output, corrected)
-
-    def _corrected(self, role: str, turn: Mapping[str, Any]) -> Json:
-        """The role's right answer by the last correction within its contract, or None."""
-        found = None
-        for outcome in turn["outcomes"]:
-            detail = outcome["detail"]
-            if outcome["signal"] != "correction" or detail is None:
-                continue
-            if outcome["role"] in (None, "") and len(self.roles) > 1:
-                detail = detail.get(role) if isinstance(detail, dict) else None
-            elif outcome["role"] not in (None, "", role):
-                continue
-            if detail is not None and role in self._contracts and self._contracts[role].is_valid(detail):
-                found = detail
-        return found
-
-    def same(self, role: str, output: Json, label: Json) -> int:
-        """Whether an output matches a label at the role's primary metric."""
-        score = self.serves[role].score
-        pointer, absent = (score["primary"]["pointer"], score["primary"]["absent"]) if score else ("", None)
-        return int(metrics.score([output], [label], pointer, absent)[0])
-
-    def _ask_later(self, role: str, columns: RoleColumns, turn: Mapping[str, Any], output: Json) -> None:
-        """Keep a uniform sample of the answers (Vitter's algorithm R)."""
-        place = columns.offered if columns.offered < ASKED else self._draw.randrange(columns.offered + 1)
-        columns.offered += 1
-        if place >= ASKED:
-            return
-        value = turn["input"]
-        if turn["role"] is None:
-            outputs = {name: answer["output"] for name, answer in turn["answers"].items()}
-            value = role_input(self.roles[role], value, outputs)
-        kept = (len(columns.by), value, output)
-        if place < len(columns.asked):
-            columns.asked[place] = kept
-        else:
-            columns.asked.append(kept)
 
     def distinct_confident(self) -> int:
         """New confident turns with different inputs."""

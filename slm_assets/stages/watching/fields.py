@@ -143,12 +143,10 @@ class Known:
         self.new_words: Counter[str] = Counter()
         self.new_values: Counter[tuple[str, str]] = Counter()
         self.new_places: Counter[str] = Counter()
-        self.turns = 0
 
-    def look(self, turn: Json) -> tuple[int, float]:
-        """Count an input in; returns what is new in it (NEW_VALUE, NEW_PLACE or both), and its share of words that
-        training had not."""
-        self.turns += 1
+    def look(self, turn: Json, counted: int = 1) -> tuple[int, float]:
+        """Take an input in; returns what is new in it (NEW_VALUE, NEW_PLACE or both), and its share of words that
+        training had not. With `counted` 0 (a turn outside of the uniform sample) only what is new in it is listed."""
         new, words, unknown = 0, 0, 0
         for at, value in leaves(turn):
             seen = self.seen.get(at)
@@ -157,22 +155,26 @@ class Known:
                     new |= NEW_PLACE
                     _count(self.new_places, at)
                 continue
-            seen.n += 1
+            seen.n += counted
             if seen.kind == "values":
-                if seen.take(key_of(value)):
-                    _count(self.new_values, (at, key_of(value)))
+                key = key_of(value)
+                if key in seen.counts:
+                    seen.counts[key] += counted
+                else:
+                    seen.unseen += counted
+                    _count(self.new_values, (at, key))
                     new |= NEW_VALUE if seen.closed else 0
             elif seen.kind == "numbers":
                 if is_number(value):
-                    seen.bins[bisect_left(seen.edges, value)] += 1
+                    seen.bins[bisect_left(seen.edges, value)] += counted
             elif isinstance(value, str):
                 own, strange = unknown_words(value, self.words)
-                seen.bins[bisect_left(seen.edges, own)] += 1
+                seen.bins[bisect_left(seen.edges, own)] += counted
                 words += own
-                seen.words += own
+                seen.words += own * counted
                 if strange:
                     unknown += len(strange)
-                    seen.unknown += len(strange)
+                    seen.unknown += len(strange) * counted
                     for word in strange:
                         _count(self.new_words, word)
         return new, unknown / words if words else 0.0
@@ -220,14 +222,6 @@ class Seen:
         self.bins = [0] * (len(self.edges) + 1)
         self.counts: dict[str, int] = dict.fromkeys(place["counts"], 0) if self.kind == "values" else {}
         self.n = self.unseen = self.words = self.unknown = 0
-
-    def take(self, key: str) -> bool:
-        """Count a value; whether it is new."""
-        if key in self.counts:
-            self.counts[key] += 1
-            return False
-        self.unseen += 1
-        return True
 
 
 def _count(counter: Counter[Any], key: Any) -> None:

@@ -23,10 +23,10 @@ from slm_assets.stages.watching.columns import (
     INSTEAD,
     NEW_BITS,
     OWN,
-    UNKNOWN,
     Reading,
     RoleColumns,
 )
+from slm_assets.stages.watching.matching import UNKNOWN
 
 Mask = NDArray[np.bool_]
 ANY = "any"
