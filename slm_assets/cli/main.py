@@ -11,6 +11,7 @@ import typer
 from slm_assets.cli import group
 from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, root_app, show
 from slm_assets.cli.conductor import conductor_app
+from slm_assets.cli.drift import drift_app
 from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.replay import replay
@@ -23,6 +24,7 @@ app = root_app()
 app.add_typer(group("stage"), name="stage")
 app.add_typer(group("db"), name="db")
 app.add_typer(experiments_app)
+app.add_typer(drift_app)
 app.add_typer(conductor_app)
 app.add_typer(group("playbooks"), name="playbooks")
 app.add_typer(group("handoffs"), name="handoffs")

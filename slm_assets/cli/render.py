@@ -16,7 +16,7 @@ CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 ERRORS = Console(stderr=True, highlight=False)
 COLOURS = {
     "serving": "bold green", "promoted": "green", "PASS": "green", "pass": "green", "held": "red",
-    "FAIL": "red", "failed": "red", "fail": "red",
+    "FAIL": "red", "failed": "red", "fail": "red", "FIRED": "red", "QUIET": "green",
     "running": "cyan", "deferred": "yellow", "INSUFFICIENT": "yellow", "insufficient": "yellow", "open": "cyan",
 }  # fmt: skip
 

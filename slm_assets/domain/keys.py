@@ -255,10 +255,9 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     WAITS + "the loop": (
         "improvement.status",
         "improvement.schedule",
-        "improvement.retrain_triggers",
         "improvement.governance.cost_budget",
-        "improvement.min_new_real_turns",
     ),
+    "stages.drift": ("improvement.retrain_triggers", "improvement.min_new_real_turns"),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
     "noetl.stage_book": ("stages.*.container",),
     "domain.compute": (

@@ -81,5 +81,10 @@ class RetrainTriggers(Block):
     volume: Volume = Field(default=Volume(), description="New confident turns.")
     contract: Contract = Field(default=Contract(), description="The contracts changed.")
     staleness: Staleness = Field(default=Staleness(), description="Age of what serves.")
+    page: Literal["fired", "always", "demand"] = Field(
+        default="fired",
+        description="When the drift report has Evidently's page of the inputs: a trigger that reads the traffic fired, "
+        "always, or only where somebody asks for it by `slm drift --html`. It takes some seconds of CPU.",
+    )
     cooldown_hours: float = Field(default=24, ge=0, description="No retrain by a trigger sooner after the last one.")
     max_per_week: int = Field(default=3, ge=1, description="Most retrains by triggers in seven days.")

@@ -23,10 +23,13 @@ from slm_assets.stages.evaluation.subjects import Engines, has_oracle
 from slm_assets.stages.model_card import gate_table, metric_table
 from slm_assets.stages.rows_io import labelled_rows
 from slm_assets.stages.runtime import StageContext
+from slm_assets.stages.watching.profile import make_profile
+from slm_assets.stages.watching.reference import PROFILE, SAMPLE
 
 
 def run(ctx: StageContext) -> StageResult:
-    """Output `eval`: report.json, report.md, predictions.jsonl (the challenger, end to end), errors.jsonl.
+    """Output `eval`: report.json, report.md, predictions.jsonl (the challenger, end to end), errors.jsonl,
+    and profile.json and sample.jsonl, by which live traffic is judged.
 
     Latency is measured, so its numbers and verdict are in the receipt and the registry, not in the
     artifact. BadInputError where there is no eval row with a label.
@@ -55,6 +58,9 @@ def _judged(ctx: StageContext, rows: EvalRows, asking: Asking) -> StageResult:
     judgement = judge(board, ctx, timing)
     report = _report(ctx, board, classes, found, judgement)
     _write(ctx, board, report)
+    profile, sample = make_profile(ctx.domain, ctx.inputs["dataset"], ctx.inputs["labels"], board, classes)
+    canonical.write_json(ctx.out["eval"] / PROFILE, profile)
+    canonical.write_jsonl(ctx.out["eval"] / SAMPLE, sample)
     timed = _timing_metrics(board, timing)
     return StageResult(
         rows={"eval": len(rows)},

@@ -16,6 +16,7 @@ from slm_assets.registry.windows import Window
 from slm_assets.stages.contract import StageRequest
 from slm_assets.stages.plans import frozen_config
 from slm_assets.stages.traffic import intake
+from slm_assets.stages.watching.reference import drift_inputs, drift_params
 
 
 def next_window(domain: Domain, registry: Registry, *, actor: str, reason: str = "asked for") -> Window:
@@ -86,6 +87,8 @@ def window_request(registry: Registry, window: Window, stage: str) -> StageReque
         params["window"] = window.number
     else:
         inputs["traffic"] = captured_by(registry, window)
+        inputs |= drift_inputs(registry, window)
+        params |= drift_params(registry, window)
     return StageRequest(
         stage=stage, domain=window.domain, version=window.version, config=window.config, inputs=inputs, params=params
     )  # fmt: skip

@@ -40,21 +40,30 @@ def turns(folder: Path, *, since: str = "", after_part: int = 0) -> Iterator[dic
 
     With `after_part`, only those that later windows brought. Times are ISO 8601 in UTC.
     """
-    names = [
-        name
-        for name, part in sorted(read_manifest(folder)["parts"].items())
-        if int(name) > after_part and part["turns"] and part["last"] >= since
-    ]
-    if not names:
+    for _number, turn in numbered(folder, since=since, after_part=after_part):
+        yield turn
+
+
+def numbered(
+    folder: Path, *, since: str = "", after_part: int = 0, or_after: int | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same turns, each with the number of the window that brought it; with `or_after` also older ones, of windows
+    after that."""
+    wanted: list[tuple[str, str]] = []
+    for name, part in sorted(read_manifest(folder)["parts"].items()):
+        from_ = "" if or_after is not None and int(name) > or_after else since
+        if int(name) > after_part and part["turns"] and part["last"] >= from_:
+            wanted.append((name, from_))
+    if not wanted:
         return
     outcomes = outcomes_of(folder)
     nothing = Outcomes()
-    for name in names:
+    for name, from_ in wanted:
         with (folder / TURNS / f"{name}.jsonl").open("rb") as lines:
             for line in lines:
                 turn = orjson.loads(line)
-                if turn["at"] >= since:
-                    yield joined(turn, outcomes.get(turn["turn_id"], nothing).all())
+                if turn["at"] >= from_:
+                    yield int(name), joined(turn, outcomes.get(turn["turn_id"], nothing).all())
 
 
 def outcomes_of(folder: Path) -> dict[str, Outcomes]:
