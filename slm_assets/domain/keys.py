@@ -251,12 +251,12 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "serving.consuming_playbook",
         "serving.engine_flags",
     ),
-    WAITS + "the loop": (
+    WAITS + "the loop": ("improvement.min_new_real_turns",),
+    "stages.cadence.settings": (
         "improvement.status",
         "improvement.schedule",
         "improvement.retrain_triggers",
         "improvement.governance.cost_budget",
-        "improvement.min_new_real_turns",
     ),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
     WAITS + "clusters": (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from slm_assets.domain.budget import Budget, Limit, next_window, window_start
 from slm_assets.registry import tables as t
@@ -91,11 +91,14 @@ def over(registry: Registry, domain: str, needs: Needs, budget: Budget, *, at: d
 def settle(registry: Registry, domain: str, what: str, spent: Mapping[str, float] | None) -> int:
     """Replace what was reserved by what was spent; None: by as much as was reserved, where nobody can know.
 
-    Returns how many rows were open: settling again changes nothing.
+    Returns how many rows were open: settling again changes nothing, and costs no transaction.
     """
+    query = _open_rows(registry, domain).where(t.budget.c.what == what)
+    if not registry._all(query):
+        return 0
 
     def work(connection: Connection) -> int:
-        rows = connection.execute(_open_rows(registry, domain).where(t.budget.c.what == what)).mappings().all()
+        rows = connection.execute(query).mappings().all()
         for row in rows:
             amount = row["reserved"] if spent is None else float(spent.get(row["resource"], 0.0))
             _close(connection, row, SETTLED, amount)
@@ -183,7 +186,7 @@ def _of(registry: Registry, domain: str) -> list[Any]:
     return registry._is(t.budget, domain=domain)
 
 
-def _close(connection: Connection, row: Mapping[str, Any], state: str, spent: float) -> None:
+def _close(connection: Connection, row: RowMapping, state: str, spent: float) -> None:
     values = {"state": state, "spent": spent, "settled_at": now()}
     connection.execute(update(t.budget).where(t.budget.c.id == row["id"]).values(**values))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain, write_bundle
+from slm_assets.domain.stamps import stamp
 from slm_assets.errors import BadInputError
 from slm_assets.registry.captures import mark
 from slm_assets.registry.home import Home
@@ -261,16 +262,21 @@ def registry_of(home: Home, name: str) -> Registry:
     """The registry scope of a domain by its name alone: its config need not be valid, so that status
     and rollback work while somebody edits. BadInputError for a domain that has no folder."""
     path = domain_folder(home.domains, name) / "slm.config.yaml"
-    tenant, _, project = _namespace(path, _stamp(path)).partition("/")
+    tenant, _, project = _namespace(path, stamp(path)).partition("/")
     return Registry(home, tenant, project)
 
 
 def registries(home: Home, name: str | None = None) -> list[Registry]:
-    """The registry of one domain, or one for each namespace that a domain is in, sorted.
+    """The registry of one domain, or one for each namespace that a domain is in, sorted."""
+    return [registry for registry, _domains in namespaces(home, name)]
+
+
+def namespaces(home: Home, name: str | None = None) -> list[tuple[Registry, list[str]]]:
+    """The same, each with its domains.
 
     A domain whose namespace is no name is left out where all are asked for: its fault is shown elsewhere.
     """
-    found: dict[tuple[str, str], Registry] = {}
+    found: dict[tuple[str, str], tuple[Registry, list[str]]] = {}
     for domain in [name] if name else list_domains(home.domains):
         try:
             registry = registry_of(home, domain)
@@ -278,17 +284,8 @@ def registries(home: Home, name: str | None = None) -> list[Registry]:
             if name:
                 raise
             continue
-        found.setdefault((registry.tenant, registry.project), registry)
+        found.setdefault((registry.tenant, registry.project), (registry, []))[1].append(domain)
     return [found[key] for key in sorted(found)]
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with a file's content, and with who may read it; empty for one that cannot be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
 @lru_cache(maxsize=4096)
