@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +75,16 @@ class Loop:
         """Flip the role to a version."""
         registry = self.registry(plan.domain)
         flag = registry.flags(plan.domain).get("triage")
-        registry.commit(cell(plan.domain, plan.number, "dataset", output="dataset", summary={"epoch": 1}))
-        flip = Flip("triage", "release", plan.number, f"{plan.number:064}", flag.event if flag else 0)
+        made = self.artifact(plan.domain)
+        registry.commit(cell(plan.domain, plan.number, "dataset", output="dataset", sha256=made, summary={"epoch": 1}))
+        flip = Flip("triage", "release", plan.number, made, flag.event if flag else 0)
         registry.flip(plan.domain, [flip], action="promote", actor="ada", reason="it passed")
+
+    def artifact(self, domain: str) -> str:
+        """Some artifact of the domain's store: what fake stages read is there."""
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "any.json").write_text("{}")
+            return self.registry(domain).store.put(Path(folder)).sha256
 
     def window(self, *fired: str, domain: str = "one", judged: bool = True, taken: Any = ()) -> Window:
         """A window whose triggers said this."""
@@ -93,7 +101,8 @@ class Loop:
         }  # fmt: skip
         window = windows.open_window(registry, domain, actor="test", make=lambda _number: columns)
         if judged:
-            registry.commit(cell(domain, window.number, "capture", output="traffic"))
+            made = self.artifact(domain)
+            registry.commit(cell(domain, window.number, "capture", output="traffic", sha256=made))
             triggers = [
                 {
                     "trigger": name, "verdict": "FIRED" if name in fired else "QUIET", "value": 0.1, "bound": 0.08,
@@ -107,12 +116,12 @@ class Loop:
 
 def cell(
     domain: str, number: int, stage: str, *, output: str, seconds: float = 6.0, status: str = "succeeded",
-    summary: Any = None, triggers: Any = (), kind: str = "",
+    sha256: str = "a" * 64, summary: Any = None, triggers: Any = (), kind: str = "",
 ) -> CellRecord:  # fmt: skip
     """A finished cell that nobody made."""
     receipt = {
         "request": {"stage": stage}, "seconds": seconds, "error": "", "error_kind": kind,
-        "outputs": {output: {"sha256": "a" * 64, "bytes": 2_000_000}},
+        "outputs": {output: {"sha256": sha256, "bytes": 2_000_000}},
         "result": {"measured": {}, "summary": summary or {}, "rows": {}, "roles": {}},
     }  # fmt: skip
     return CellRecord(

@@ -48,7 +48,7 @@ def test_a_trigger_opens_one_version_with_its_sentence_and_asks_once(loop):
     assert step(loop) == [] and step(loop) == []
     plan = loop.registry().plans("one")[-1]
     assert plan.reason == "distribution: distribution is up in w1; outcome: outcome is up in w1"
-    assert plan.window == {"number": 1, "traffic": "a" * 64}
+    assert plan.window == {"number": 1, "traffic": loop.artifact("one")}
     (row,) = retrains.of_domain(loop.registry(), "one")
     assert (row["cause"], row["state"], row["number"]) == ("w1", LAUNCHED, 2)
     assert row["triggers"] == ["distribution", "outcome"]
