@@ -9,6 +9,7 @@ import dagster as dg
 
 from slm_assets.automation import tags
 from slm_assets.automation.jobs import RETRAIN
+from slm_assets.automation.launch import end_the_killed
 from slm_assets.automation.partitions import VERSIONS, key_of
 from slm_assets.automation.tempo import tick_seconds
 from slm_assets.engines.budgeted import recover
@@ -53,6 +54,7 @@ def _due(instance: dg.DagsterInstance, registry: Registry) -> list[Launch]:
         with retraining.alone(registry, launch.plan.domain) as mine:
             if not mine:
                 continue  # another process starts it
+            end_the_killed(instance, launch.plan)
             runs = instance.get_runs(dg.RunsFilter(tags={tags.RETRAIN: retrain_id(launch)}))
             ended = bool(runs) and all(run.is_finished for run in runs)
             if retraining.finish(registry, launch, ended=ended) is None and not runs:
