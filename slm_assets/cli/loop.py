@@ -81,6 +81,7 @@ def budget(domain: DomainName, json: AsJson = False) -> None:
 def _watch(registry: Any, domain: str, actor: str) -> tuple[dict[str, Any], int]:
     """Run the monitor job; (what it found, exit code)."""
     from slm_assets.automation.launch import run_window
+    from slm_assets.cli.run import EXIT_CODES
     from slm_assets.definitions import defs
     from slm_assets.registry import windows
     from slm_assets.stages.plans import open_domain

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -261,31 +262,39 @@ def primary_metric(config: DomainConfig, role: str) -> str:
 def registry_of(home: Home, name: str) -> Registry:
     """The registry scope of a domain by its name alone: its config need not be valid, so that status
     and rollback work while somebody edits. BadInputError for a domain that has no folder."""
-    path = domain_folder(home.domains, name) / "slm.config.yaml"
-    tenant, _, project = _namespace(path, stamp(path)).partition("/")
-    return Registry(home, tenant, project)
+    return _registry(home, _namespace_of(domain_folder(home.domains, name)))
 
 
 def registries(home: Home, name: str | None = None) -> list[Registry]:
     """The registry of one domain, or one for each namespace that a domain is in, sorted."""
-    return [registry for registry, _domains in namespaces(home, name)]
+    if name:
+        return [registry_of(home, name)]
+    return [registry for registry, _domains in namespaces(home)]
 
 
-def namespaces(home: Home, name: str | None = None) -> list[tuple[Registry, list[str]]]:
-    """The same, each with its domains.
+def namespaces(home: Home) -> list[tuple[Registry, list[str]]]:
+    """The registry of each namespace that a domain is in, with its domains, sorted.
 
-    A domain whose namespace is no name is left out where all are asked for: its fault is shown elsewhere.
+    A domain whose namespace is no name is left out: its fault is shown elsewhere.
     """
-    found: dict[tuple[str, str], tuple[Registry, list[str]]] = {}
-    for domain in [name] if name else list_domains(home.domains):
-        try:
-            registry = registry_of(home, domain)
-        except BadInputError:
-            if name:
-                raise
-            continue
-        found.setdefault((registry.tenant, registry.project), (registry, []))[1].append(domain)
-    return [found[key] for key in sorted(found)]
+    found: dict[str, list[str]] = {}
+    for domain in list_domains(home.domains):
+        found.setdefault(_namespace_of(home.domains / domain), []).append(domain)
+    scoped = []
+    for namespace, domains in sorted(found.items()):
+        with suppress(BadInputError):
+            scoped.append((_registry(home, namespace), domains))
+    return scoped
+
+
+def _registry(home: Home, namespace: str) -> Registry:
+    tenant, _, project = namespace.partition("/")
+    return Registry(home, tenant, project)
+
+
+def _namespace_of(folder: Path) -> str:
+    path = folder / "slm.config.yaml"
+    return _namespace(path, stamp(path))
 
 
 @lru_cache(maxsize=4096)
