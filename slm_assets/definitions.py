@@ -17,7 +17,8 @@ from slm_assets.registry.home import Home
 
 def build(home: Home) -> dg.Definitions:
     """The definitions for a home's domains. Steps are light, so they run in the run's own process."""
-    cells, by_domain = partitions(home), domains(home)
+    by_domain = domains(home)
+    cells = partitions(by_domain)
     return dg.Definitions(
         assets=assets(cells, by_domain),
         asset_checks=checks(cells, by_domain),
@@ -31,7 +32,7 @@ def build(home: Home) -> dg.Definitions:
             deliver_handoffs,
             watch_jobs,
         ],
-        schedules=schedules(home),
+        schedules=schedules(home, by_domain.get_partition_keys()),
         executor=dg.in_process_executor,
     )
 

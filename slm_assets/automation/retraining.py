@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -90,9 +91,9 @@ def tags_of(launch: Launch) -> dict[str, str]:
     }
 
 
-def schedules(home: Home) -> list[dg.ScheduleDefinition]:
-    """One schedule for each domain whose config has a cron; of the others nothing but the config is looked at."""
-    return [_schedule(name, cron) for name, cron in crons(home).items()]
+def schedules(home: Home, domains: Iterable[str]) -> list[dg.ScheduleDefinition]:
+    """One schedule for each of the domains whose config has a cron."""
+    return [_schedule(name, cron) for name, cron in crons(home, domains).items()]
 
 
 def _schedule(name: str, cron: str) -> dg.ScheduleDefinition:

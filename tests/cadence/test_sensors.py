@@ -260,14 +260,14 @@ def test_crons_are_read_again_only_when_a_file_changes(loop, monkeypatch):
     from slm_assets.stages.cadence import schedules
 
     loop.improve("one", 'schedule: "0 3 * * 0"')
-    assert schedules.crons(loop.home) == {"one": "0 3 * * 0"}
+    assert schedules.crons(loop.home, ["one"]) == {"one": "0 3 * * 0"}
     assert not loop.home.root.exists(), "loading makes no home"
     loop.home.root.mkdir()
-    assert schedules.crons(loop.home) == {"one": "0 3 * * 0"}
+    assert schedules.crons(loop.home, ["one"]) == {"one": "0 3 * * 0"}
     with monkeypatch.context() as patch:
         patch.setattr(schedules, "schedule_of", lambda *_names: pytest.fail("it was read again"))
-        assert schedules.crons(loop.home) == {"one": "0 3 * * 0"}
+        assert schedules.crons(loop.home, ["one"]) == {"one": "0 3 * * 0"}
     loop.edit("one", lambda text: text.replace("0 3 * * 0", "0 4 * * 0"))
-    assert schedules.crons(loop.home) == {"one": "0 4 * * 0"}
+    assert schedules.crons(loop.home, ["one"]) == {"one": "0 4 * * 0"}
     (loop.home.root / "cache" / "schedules.json").write_text(json.dumps({"one": 7}))
-    assert schedules.crons(loop.home) == {"one": "0 4 * * 0"}
+    assert schedules.crons(loop.home, ["one"]) == {"one": "0 4 * * 0"}

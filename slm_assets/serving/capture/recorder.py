@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from slm_assets.domain.outcomes import GOOD
 from slm_assets.serving.capture.records import (
     OutcomeRecord,
     Redactor,
@@ -26,7 +27,7 @@ from slm_assets.serving.capture.records import (
     why_kept,
 )
 from slm_assets.serving.capture.waiting import MAX_BYTES, WAIT_SECONDS, WaitingRoom
-from slm_assets.stages.traffic.records import GOOD, Scope
+from slm_assets.stages.traffic.records import Scope
 from slm_assets.stages.traffic.segments import SegmentWriter, recover
 
 LOG = logging.getLogger("slm.capture")
@@ -58,6 +59,7 @@ class Recorder:
         self._limits, self._clock = limits, clock
         self._queue: deque[TurnRecord | OutcomeRecord] = deque()
         self._queued_bytes = 0
+        self._to_forget: deque[tuple[Scope, str]] = deque()
         self._lock = threading.Lock()
         self._waiting = WaitingRoom(limits.wait_seconds, limits.wait_bytes)
         self._writers: dict[Scope, SegmentWriter] = {}
@@ -88,6 +90,10 @@ class Recorder:
             self._queue.append(record)
             self._queued_bytes += record.size
         return True
+
+    def forget(self, scope: Scope, pseudonym: str) -> None:
+        """Let go of what waits of a user or conversation, and seal the segment, so that it can be read and erased."""
+        self._to_forget.append((scope, pseudonym))
 
     def close(self) -> None:
         """Write what is queued and seal every segment."""
@@ -125,6 +131,11 @@ class Recorder:
                 self._queued_bytes -= record.size
             self._take(record, now)
         self.dropped["expired"] += self._waiting.expire(now)
+        while self._to_forget:
+            scope, pseudonym = self._to_forget.popleft()
+            self.dropped["erased"] += self._waiting.forget(f'"{pseudonym}"'.encode())
+            if scope in self._writers:
+                self._guarded(self._writers[scope].seal)
         if now - self._synced >= self._limits.fsync_seconds:
             self._synced = now
             for writer in self._writers.values():

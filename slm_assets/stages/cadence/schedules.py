@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from slm_assets import canonical
 from slm_assets.domain.domain import CONFIG_NAME
-from slm_assets.domain.loading import list_domains
 from slm_assets.domain.stamps import stamp
 from slm_assets.registry.home import Home
 from slm_assets.stages.cadence.settings import schedule_of
@@ -17,15 +17,15 @@ KEPT = "schedules.json"
 Known = dict[str, Any]
 
 
-def crons(home: Home) -> dict[str, str]:
-    """Domain → its cron, of those that have one that can be used.
+def crons(home: Home, domains: Iterable[str]) -> dict[str, str]:
+    """Domain → its cron, of those domains that have one that can be used.
 
     What was read is kept in the home, where there is one: a code location loads often, and parsing the configs of
     hundreds of domains would be most of it.
     """
     path = home.root / "cache" / KEPT
     before = _kept(path)
-    known = {name: _read(home, name, before.get(name)) for name in list_domains(home.domains)}
+    known = {name: _read(home, name, before.get(name)) for name in domains}
     if known != before and home.root.is_dir():
         with suppress(OSError):  # then it is read again next time
             canonical.write_json(path, known)
