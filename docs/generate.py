@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from slm_assets.cli.main import app
+from slm_assets.domain.budget import Budget
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
 from slm_assets.domain.policies import PromotionGates
@@ -237,6 +238,19 @@ cooldown_hours: 6
 ```
 
 """
+BUDGET = """# Budget
+
+The file behind `improvement.governance.cost_budget`. A resource without a limit is not counted. What a stage is
+expected to cost is set aside before it, by the dearest of its last five versions, and settled by its receipt after it;
+over the limit it waits for the next window of the calendar. [The loop](../loop.md#budget) explains it.
+
+```yaml
+cpu_minutes: {limit: 600, window: week}
+gpu_minutes: {limit: 240, window: month}
+storage_gb: {limit: 20, window: month}
+```
+
+"""
 RULES = """# Rules
 
 A `deterministic_oracle` of kind `rules` is a YAML file, and no code:
@@ -256,7 +270,7 @@ CLI = """# Commands
 `slm COMMAND --help` says the same. State lives in `SLM_HOME` (default `./.slm`), domains in `SLM_DOMAINS` (default
 `./domains`); see [operations](operations.md) for the other variables.
 
-Exit codes: 0 done, 1 a fault, 2 bad input, 3 a gate said no, 4 it waits for an approval.
+Exit codes: 0 done, 1 a fault, 2 bad input, 3 a gate said no, 4 it waits for an approval or for budget.
 
 """
 BESIDE = {"vocab": "roles"}
@@ -268,7 +282,7 @@ def pages() -> dict[Path, str]:
     found = {Path("config/index.md"): _index(), Path("config/policies.md"): _policies(), Path("cli.md"): _commands()}
     found |= {Path("config/redaction.md"): _redaction(), Path("config/triggers.md"): _triggers()}
     found[Path("config/simulation.md")] = _simulation()
-    found[Path("config/rules.md")] = _rules()
+    found |= {Path("config/rules.md"): _rules(), Path("config/budget.md"): _budget()}
     for block, intro in INTRO.items():
         found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
     return found
@@ -291,6 +305,10 @@ def _redaction() -> str:
 
 def _triggers() -> str:
     return TRIGGERS + _sections(list(walk(RetrainTriggers)), set())
+
+
+def _budget() -> str:
+    return BUDGET + _sections(list(walk(Budget)), set())
 
 
 def _simulation() -> str:

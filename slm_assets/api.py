@@ -14,13 +14,14 @@ written, and neither Dagster nor a training library is imported.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_assets.domain.loading import list_domains
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 from slm_assets.registry.queries import parse_urn
 from slm_assets.registry.registry import Registry
+from slm_assets.stages.cadence.reports import budget_report, trigger_history
 from slm_assets.stages.experiments import history as _history
 from slm_assets.stages.experiments import lineage as _lineage
 from slm_assets.stages.experiments import versions as _versions
@@ -43,9 +44,11 @@ __all__ = [
     "Score",
     "Series",
     "Version",
+    "budget",
     "compare",
     "lineage",
     "metrics",
+    "triggers",
     "versions",
 ]
 
@@ -99,6 +102,16 @@ def lineage(urn: str, *, up: bool = True, depth: int = _lineage.DEPTH, home: Hom
     """
     registry = _registry(home or Home.from_env(), urn)
     return _lineage.lineage(registry, _lineage.resolve(registry, urn), up=up, depth=depth)
+
+
+def triggers(domain: str, *, windows: int = 20, home: Home | None = None) -> dict[str, Any]:
+    """What the triggers said in the newest windows, what became of it, and every retrain: as `slm triggers --json`."""
+    return trigger_history(registry_of(home or Home.from_env(), domain), domain, newest=windows)
+
+
+def budget(domain: str, *, home: Home | None = None) -> dict[str, Any]:
+    """What a domain may spend in this window, has reserved and spent: as `slm budget --json`."""
+    return budget_report(registry_of(home or Home.from_env(), domain), domain)
 
 
 def _registry(home: Home, text: str) -> Registry:

@@ -6,9 +6,12 @@ import dagster as dg
 
 from slm_assets.assets.checks import checks
 from slm_assets.assets.graph import assets
+from slm_assets.automation.alerts import note_failed_runs, send_alerts
 from slm_assets.automation.jobs import monitor, open_version, retrain
 from slm_assets.automation.partitions import domains, partitions
+from slm_assets.automation.retraining import retrain_on_drift, schedules
 from slm_assets.automation.sensors import deliver_handoffs, watch_jobs
+from slm_assets.automation.watching import watch_contracts, watch_traffic
 from slm_assets.registry.home import Home
 
 
@@ -20,7 +23,16 @@ def build(home: Home) -> dg.Definitions:
         assets=assets(cells, by_domain),
         asset_checks=checks(cells, by_domain),
         jobs=[retrain(), monitor(), open_version],
-        sensors=[deliver_handoffs, watch_jobs],
+        sensors=[
+            watch_traffic,
+            watch_contracts,
+            retrain_on_drift,
+            send_alerts,
+            note_failed_runs,
+            deliver_handoffs,
+            watch_jobs,
+        ],
+        schedules=schedules(home, by_domain.get_partition_keys()),
         executor=dg.in_process_executor,
     )
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import NoReturn
 
 import dagster as dg
@@ -30,6 +31,10 @@ KINDS = {
 }
 
 
+_WATCHED = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=26), fail_window=timedelta(hours=50))
+"""Traffic is looked at once a day at the least: Dagster shows where nobody does. Of one domain alone: `slm status`."""
+
+
 def assets(cells: dg.PartitionsDefinition, domains: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of every stage, in the order of the table: those that watch the traffic by domain, the others by
     domain and version."""
@@ -56,6 +61,7 @@ def _asset(stage: Stage, partitions_def: dg.PartitionsDefinition) -> dg.AssetsDe
         description=stage.title,
         metadata={"playbook": stage.playbook, "registry kind": stage.kind},
         output_required=False,
+        freshness_policy=_WATCHED if stage in WATCH else None,
     )
     def make(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         yield from _materialise(context, stage)

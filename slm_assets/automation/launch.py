@@ -1,9 +1,10 @@
-"""`slm run`: the retrain job in this process, on the instance that the UI reads."""
+"""`slm run` and `slm watch`: a job in this process, on the instance that the UI reads."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import dagster as dg
 
 from slm_assets.automation import tags
 from slm_assets.automation.instance import ensure_version_partition, instance_for
-from slm_assets.automation.jobs import RETRAIN
+from slm_assets.automation.jobs import MONITOR, RETRAIN
 from slm_assets.automation.local import Listener, LocalRun, running
 from slm_assets.automation.partitions import key_of
 from slm_assets.registry.home import Home
@@ -43,35 +44,53 @@ def run_version(
     actor: str,
     engine: str | None = None,
     listener: Listener | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> LaunchResult:
     """Run every stage of a version as a run of the retrain job, with its partition, tags and checks.
 
-    `engine` runs all of them; without it the domain's config decides. What is unchanged is a cache hit.
-    The run is in the UI from its first event on, like one of its own.
+    `engine` runs all of them; without it the domain's config decides. What is unchanged is a cache hit. `labels` are
+    tags that say more of why. The run is in the UI from its first event on, like one of its own.
     """
-    job = definitions.resolve_job_def(RETRAIN)
     with instance_for(home) as instance:
         ensure_version_partition(instance, plan.version)
-        _end_the_killed(instance, plan)
-        with running(LocalRun(home, actor, listener or Listener())):
-            result = job.execute_in_process(
-                instance=instance,
-                partition_key=key_of(plan.domain, plan.version),
-                tags={
-                    tags.DOMAIN: plan.domain,
-                    tags.VERSION: plan.version,
-                    tags.ACTOR: actor,
-                    tags.PROCESS: f"{socket.gethostname()}:{os.getpid()}",
-                    **({tags.ENGINE: engine} if engine else {}),
-                    "dagster/max_retries": "0",  # whoever typed the command decides about another try
-                    ".dagster/repository": f"__repository__@{LOCATION}",
-                },
-                run_config=_QUIET,
-                raise_on_error=False,
-            )
-        run = instance.get_run_by_id(result.run_id)
-        outcome = run.tags.get(tags.OUTCOME, "") if run else ""
-    return _read(result, outcome)
+        end_the_killed(instance, plan)
+        told = {tags.DOMAIN: plan.domain, tags.VERSION: plan.version, **(labels or {})}
+        asked = {tags.ENGINE: engine} if engine else {}
+        local = LocalRun(home, actor, listener or Listener())
+        return _run(instance, definitions, RETRAIN, key_of(plan.domain, plan.version), told | asked, local)
+
+
+def run_window(home: Home, domain: str, definitions: dg.Definitions, *, actor: str) -> LaunchResult:
+    """Look at a domain's traffic now, as a run of the monitor job."""
+    with instance_for(home) as instance:
+        local = LocalRun(home, actor, Listener())
+        return _run(instance, definitions, MONITOR, domain, {tags.DOMAIN: domain}, local)
+
+
+def _run(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    job: str,
+    partition: str,
+    told: Mapping[str, str],
+    local: LocalRun,
+) -> LaunchResult:
+    with running(local):
+        result = definitions.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            tags={
+                **told,
+                tags.ACTOR: local.actor,
+                tags.PROCESS: f"{socket.gethostname()}:{os.getpid()}",
+                "dagster/max_retries": "0",  # whoever typed the command decides about another try
+                ".dagster/repository": f"__repository__@{LOCATION}",
+            },
+            run_config=_QUIET,
+            raise_on_error=False,
+        )
+    run = instance.get_run_by_id(result.run_id)
+    return _read(result, run.tags.get(tags.OUTCOME, "") if run else "")
 
 
 def _read(result: dg.ExecuteInProcessResult, outcome: str) -> LaunchResult:
@@ -91,7 +110,7 @@ def _read(result: dg.ExecuteInProcessResult, outcome: str) -> LaunchResult:
     return LaunchResult(False, result.run_id, outcome)
 
 
-def _end_the_killed(instance: dg.DagsterInstance, plan: Plan) -> None:
+def end_the_killed(instance: dg.DagsterInstance, plan: Plan) -> None:
     """Fail the runs of this version whose process is gone: nobody else would ever end them."""
     filters = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED],

@@ -23,3 +23,12 @@ SUBMITTED = "submitted"
 
 JOB = "slm/job"
 """The dedup key of the job whose end started the run."""
+
+DUE = "slm/due"
+"""Why a domain's traffic is looked at."""
+RETRAIN = "slm/retrain"
+"""The number of the retrain that the run belongs to."""
+TRIGGER = "slm/trigger"
+WINDOW = "slm/window"
+REASON = "slm/reason"
+"""What made a retrain necessary: the triggers that fired, the window in which they did, and their sentences."""

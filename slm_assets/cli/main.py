@@ -14,6 +14,7 @@ from slm_assets.cli.conductor import conductor_app
 from slm_assets.cli.drift import drift_app
 from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
+from slm_assets.cli.loop import loop_app
 from slm_assets.cli.replay import replay
 from slm_assets.cli.serve import serve_app
 from slm_assets.cli.simulate import simulate_app
@@ -26,6 +27,7 @@ app.add_typer(group("db"), name="db")
 app.add_typer(experiments_app)
 app.add_typer(drift_app)
 app.add_typer(conductor_app)
+app.add_typer(loop_app)
 app.add_typer(group("playbooks"), name="playbooks")
 app.add_typer(group("handoffs"), name="handoffs")
 app.add_typer(serve_app)
@@ -98,7 +100,7 @@ def run(
     Example: `slm run travel`
     """
     from slm_assets.cli import render
-    from slm_assets.cli.run import run_chain
+    from slm_assets.cli.run import EXIT_CODES, run_chain
 
     result = run_chain(
         Home.from_env(),
@@ -112,7 +114,7 @@ def run(
         quiet=json,
     )
     show(result, json, render.run)
-    code = {"promoted": 0, "held": 3, "deferred": 4, "running": 4}.get(result["outcome"], 1)
+    code = EXIT_CODES.get(result["outcome"], 1)
     if code == 1 and any(s.get("error_kind") == "bad_input" for s in result["stages"]):
         code = 2
     raise typer.Exit(code)

@@ -109,12 +109,16 @@ def rollback(result: dict[str, Any]) -> None:
 
 def status(result: dict[str, Any]) -> None:
     """One block per domain."""
+    from slm_assets.cli.render_loop import freshness
+
     for domain in result["domains"]:
         serving = ", ".join(
             f"{role}: {flag['version'] or 'oracle'} since {flag['since'][:19]}"
             for role, flag in domain["serving"].items()
         )
         CONSOLE.print(f"[bold]{domain['domain']}[/bold] {serving or 'no role promoted yet'}")
+        if fresh := freshness(domain["freshness"]):
+            CONSOLE.print(f"  {escape(fresh)}")
         if domain["problem"]:
             CONSOLE.print(f"  [red]cannot run:[/red] {escape(domain['problem'])}", soft_wrap=True)
         if domain["versions"]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from slm_assets.automation.launch import LaunchResult
     from slm_assets.engines.in_process import Outcome
 
+EXIT_CODES = {"promoted": 0, "held": 3, "deferred": 4, "running": 4}
+"""Outcome of a version → the command's exit code; of any other 1."""
+
 
 def run_chain(
     home: Home,
@@ -36,15 +39,29 @@ def run_chain(
     if engine is not None:
         engine_of("", {}, engine)  # refuses a name that is none, before anything is opened
     registry, plan = choose_version(home, name, version=version, new=new, params=params, reason=reason, actor=actor)
-    launched = _launch(home, plan, actor=actor, engine=engine, quiet=quiet)
+    return run_plan(home, registry, plan, actor=actor, engine=engine, quiet=quiet)
+
+
+def run_plan(
+    home: Home,
+    registry: Registry,
+    plan: Plan,
+    *,
+    actor: str,
+    engine: str | None = None,
+    quiet: bool,
+    labels: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Run every stage of a version that is open; `labels` are tags of its run."""
+    launched = _launch(home, plan, actor=actor, engine=engine, quiet=quiet, labels=labels)
     lines = stage_lines(registry, plan, launched.run_id)
     record = record_of(registry, plan)
     result = outcome(record)
     if not launched.success and result in ("open", "promoted"):
         result = "failed"
-    kinds = {c["stage"]: c["receipt"]["error_kind"] for c in registry.cells(name, plan.number)}
+    kinds = {c["stage"]: c["receipt"]["error_kind"] for c in registry.cells(plan.domain, plan.number)}
     return {
-        "domain": name,
+        "domain": plan.domain,
         "version": plan.version,
         "outcome": result,
         "roles": role_outcomes(record),
@@ -105,7 +122,9 @@ def _choose(
     return plan
 
 
-def _launch(home: Home, plan: Plan, *, actor: str, engine: str | None, quiet: bool) -> LaunchResult:
+def _launch(
+    home: Home, plan: Plan, *, actor: str, engine: str | None, quiet: bool, labels: dict[str, str] | None
+) -> LaunchResult:
     """Run the job with a progress bar per stage."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -134,4 +153,5 @@ def _launch(home: Home, plan: Plan, *, actor: str, engine: str | None, quiet: bo
             bars.update(tasks[stage], completed=1.0, note=note)
             bars.stop_task(tasks[stage])
 
-        return run_version(home, plan, defs, actor=actor, engine=engine, listener=Listener(progress, ended))
+        listener = Listener(progress, ended)
+        return run_version(home, plan, defs, actor=actor, engine=engine, listener=listener, labels=labels)

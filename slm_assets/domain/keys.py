@@ -252,7 +252,9 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "serving.consuming_playbook",
         "serving.engine_flags",
     ),
-    WAITS + "the loop": (
+    WAITS + "the loop": ("improvement.min_new_real_turns",),
+    "stages.capture": ("improvement.capture.retention_days",),
+    "stages.cadence.settings": (
         "improvement.status",
         "improvement.schedule",
         "improvement.governance.cost_budget",

@@ -6,7 +6,10 @@ import ast
 from collections.abc import Iterator
 from typing import Literal
 
+from pydantic import BaseModel
+
 from slm_assets.canonical import Json
+from slm_assets.domain.budget import Budget
 from slm_assets.domain.config import DomainConfig, Vocabulary
 from slm_assets.domain.documents import Document, Place, show
 from slm_assets.domain.domain import vocabulary_values
@@ -16,7 +19,17 @@ from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.domain.triggers import RetrainTriggers
 from slm_assets.errors import Fault
 
-Kind = Literal["schema", "text", "rules", "python", "mapping", "gates", "triggers", "redaction", "vocab", "playbook"]
+Kind = Literal[
+    "schema", "text", "rules", "python", "mapping", "gates", "triggers", "redaction", "budget", "vocab", "playbook"
+]
+
+
+_MODELS: dict[Kind, type[BaseModel]] = {
+    "gates": PromotionGates,
+    "triggers": RetrainTriggers,
+    "redaction": RedactionPolicy,
+    "budget": Budget,
+}
 
 
 def references(config: DomainConfig) -> Iterator[tuple[Place, str, Kind]]:
@@ -64,7 +77,7 @@ def _of_policies(config: DomainConfig) -> _Named:
     yield ("serving", "consuming_playbook"), config.serving.consuming_playbook, "playbook"
     yield ("improvement", "retrain_triggers"), loop.retrain_triggers, "triggers"
     yield ("improvement", "promotion_gates"), loop.promotion_gates, "gates"
-    yield ("improvement", "governance", "cost_budget"), loop.governance.cost_budget, "mapping"
+    yield ("improvement", "governance", "cost_budget"), loop.governance.cost_budget, "budget"
 
 
 def check_text(data: bytes, file: str, kind: Kind) -> list[Fault]:
@@ -87,12 +100,8 @@ def check_text(data: bytes, file: str, kind: Kind) -> list[Fault]:
 def check_document(document: Document, kind: Kind) -> list[Fault]:
     """Faults of a parsed file against what its kind must hold."""
     value: Json = document.value
-    if kind == "gates":
-        return parse(PromotionGates, document)[1]
-    if kind == "triggers":
-        return parse(RetrainTriggers, document)[1]
-    if kind == "redaction":
-        return parse(RedactionPolicy, document)[1]
+    if kind in _MODELS:
+        return parse(_MODELS[kind], document)[1]
     if kind == "vocab":
         expected = "a list of values, or of objects with a name"
         return [] if vocabulary_values(value) else [document.fault((), "no vocabulary", show(value), expected)]

@@ -68,6 +68,14 @@ class Staleness(Block):
     days: float = Field(default=30, gt=0, description="Fires when the dataset of what serves is older.")
 
 
+class Watch(Block):
+    """How often live traffic is looked at."""
+
+    every_minutes: float = Field(default=10, gt=0, description="Waiting traffic is looked at after so long.")
+    at_once_mb: float = Field(default=1, gt=0, description="Or at once, when so many megabytes of it wait.")
+    at_least_hours: float = Field(default=24, ge=1, description="Without traffic too: what serves grows old.")
+
+
 class RetrainTriggers(Block):
     """The seven triggers, and how often a retrain may follow."""
 
@@ -86,5 +94,6 @@ class RetrainTriggers(Block):
         description="When the drift report has Evidently's page of the inputs: a trigger that reads the traffic fired, "
         "always, or only where somebody asks for it by `slm drift --html`. It takes some seconds of CPU.",
     )
+    watch: Watch = Field(default=Watch(), description="How often traffic is looked at.")
     cooldown_hours: float = Field(default=24, ge=0, description="No retrain by a trigger sooner after the last one.")
     max_per_week: int = Field(default=3, ge=1, description="Most retrains by triggers in seven days.")

@@ -308,14 +308,18 @@ live_metrics = _scoped(
 retrains = _log(
     "retrains",
     _text("domain"),
+    _text("cause", 120),
     Column("window", Integer),
     Column("number", Integer),
     _text("state", 16),
     Column("triggers", JSON, nullable=False),
     _words("reason"),
     _text("changed_at", 32),
+    _text("launched_at", 32, nullable=True),
     _words("note"),
+    UniqueConstraint("tenant", "project", "domain", "cause"),
     Index("retrains_by_domain", "tenant", "project", "domain", "id"),
+    Index("retrains_by_state", "tenant", "project", "state", "domain"),
 )
 
 budget = _log(
@@ -327,7 +331,7 @@ budget = _log(
     Column("spent", Float),
     _text("state", 16),
     _text("settled_at", 32, nullable=True),
-    UniqueConstraint("tenant", "project", "domain", "resource", "what"),
+    Index("budget_by_state", "tenant", "project", "state", "domain"),
     Index("budget_by_time", "tenant", "project", "domain", "resource", "at"),
 )
 

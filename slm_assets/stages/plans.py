@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain, write_bundle
+from slm_assets.domain.stamps import stamp
 from slm_assets.errors import BadInputError
 from slm_assets.registry.captures import mark
 from slm_assets.registry.home import Home
@@ -260,35 +262,39 @@ def primary_metric(config: DomainConfig, role: str) -> str:
 def registry_of(home: Home, name: str) -> Registry:
     """The registry scope of a domain by its name alone: its config need not be valid, so that status
     and rollback work while somebody edits. BadInputError for a domain that has no folder."""
-    path = domain_folder(home.domains, name) / "slm.config.yaml"
-    tenant, _, project = _namespace(path, _stamp(path)).partition("/")
-    return Registry(home, tenant, project)
+    return _registry(home, _namespace_of(domain_folder(home.domains, name)))
 
 
 def registries(home: Home, name: str | None = None) -> list[Registry]:
-    """The registry of one domain, or one for each namespace that a domain is in, sorted.
+    """The registry of one domain, or one for each namespace that a domain is in, sorted."""
+    if name:
+        return [registry_of(home, name)]
+    return [registry for registry, _domains in namespaces(home)]
 
-    A domain whose namespace is no name is left out where all are asked for: its fault is shown elsewhere.
+
+def namespaces(home: Home) -> list[tuple[Registry, list[str]]]:
+    """The registry of each namespace that a domain is in, with its domains, sorted.
+
+    A domain whose namespace is no name is left out: its fault is shown elsewhere.
     """
-    found: dict[tuple[str, str], Registry] = {}
-    for domain in [name] if name else list_domains(home.domains):
-        try:
-            registry = registry_of(home, domain)
-        except BadInputError:
-            if name:
-                raise
-            continue
-        found.setdefault((registry.tenant, registry.project), registry)
-    return [found[key] for key in sorted(found)]
+    found: dict[str, list[str]] = {}
+    for domain in list_domains(home.domains):
+        found.setdefault(_namespace_of(home.domains / domain), []).append(domain)
+    scoped = []
+    for namespace, domains in sorted(found.items()):
+        with suppress(BadInputError):
+            scoped.append((_registry(home, namespace), domains))
+    return scoped
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with a file's content, and with who may read it; empty for one that cannot be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+def _registry(home: Home, namespace: str) -> Registry:
+    tenant, _, project = namespace.partition("/")
+    return Registry(home, tenant, project)
+
+
+def _namespace_of(folder: Path) -> str:
+    path = folder / "slm.config.yaml"
+    return _namespace(path, stamp(path))
 
 
 @lru_cache(maxsize=4096)

@@ -7,6 +7,7 @@ from typing import Any
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.stages.cadence.reports import freshness
 from slm_assets.stages.plans import registry_of
 from slm_assets.stages.standing import records_of
 from slm_assets.stages.state import gate_lines, outcome, role_outcomes
@@ -25,15 +26,21 @@ def status_of(home: Home, name: str) -> dict[str, Any]:
     except BadInputError:
         if not problem:
             raise
-        found = {"domain": name, "serving": {}, "versions": []}  # its namespace is what cannot be read
+        found = {
+            "domain": name,
+            "freshness": None,
+            "serving": {},
+            "versions": [],
+        }  # its namespace is what cannot be read
     return found | {"problem": problem}
 
 
 def domain_status(registry: Registry, domain: str) -> dict[str, Any]:
-    """Flags per role, and every version with its outcome, reason and opener."""
+    """How fresh it is, flags per role, and every version with its outcome, reason and opener."""
     flags = registry.flags(domain)
     return {
         "domain": domain,
+        "freshness": freshness(registry, domain),
         "serving": {
             role: {"engine": flag.engine, "version": _name(flag.number), "since": flag.since}
             for role, flag in sorted(flags.items())

@@ -44,6 +44,7 @@ def next_window(domain: Domain, registry: Registry, *, actor: str, reason: str =
                 and not new
                 and (config, serving, as_of[:10]) == (newest.config, newest.serving, newest.as_of[:10])
             ):
+                intake.consume(found)  # a kill may have left behind what the newest window holds
                 return newest
             incoming = registry.store.put(folder).sha256 if any(folder.iterdir()) else None
             previous = windows.traffic_of(registry, newest) if newest else None

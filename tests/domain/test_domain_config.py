@@ -69,7 +69,7 @@ def test_the_rfc_config_validates_as_it_stands(tmp_path: Path) -> None:
     assert domain.gates.margin == 0.02
     assert domain.prompt("extract") == "Extract the tool call.\n"
     assert domain.data_files() == {}
-    assert domain.files["budgets/travel.yaml"] == b"usd_per_month: 20\n"
+    assert domain.files["budgets/travel.yaml"] == b"usd: {limit: 20, window: month}\n"
 
 
 def test_what_the_rfc_config_lacks_is_a_warning(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_what_the_rfc_config_lacks_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_budget_file_may_have_the_placeholder_as_its_very_name(tmp_path: Path) -> None:
-    folder = write(rfc_folder(tmp_path), {"budgets/<domain>.yaml": "usd_per_month: 1\n"})
-    assert load_domain(folder).files["budgets/<domain>.yaml"] == b"usd_per_month: 1\n"
+    folder = write(rfc_folder(tmp_path), {"budgets/<domain>.yaml": "usd: {limit: 1}\n"})
+    assert load_domain(folder).files["budgets/<domain>.yaml"] == b"usd: {limit: 1}\n"
 
 
 def test_the_config_s_own_schema_accepts_it_and_knows_every_key() -> None:

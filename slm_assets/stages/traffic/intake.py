@@ -8,6 +8,7 @@ refused.json                     lines of the drop folder that are no turn: wher
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -57,9 +58,15 @@ def drop_folder(home: Home, registry: Registry, domain: str) -> Path:
     return home.root / "drop" / registry.tenant / registry.project / domain
 
 
-def waiting(home: Home, registry: Registry, domain: str) -> list[Path]:
-    """The files that the service wrote and others dropped, and that no window has consumed; reads none of them."""
-    return [path for _, _, path in [*_segments(home, registry, domain), *_dropped(home, registry, domain)]]
+def listed(segments: Path, dropped: Path) -> Iterator[tuple[str, str, int]]:
+    """(source, name, size) of the files in the two folders; a listing each, none is opened."""
+    for source, folder, mine in ((SEGMENTS, segments, _is_segment), (DROP, dropped, _is_dropped)):
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in sorted((entry for entry in entries if mine(entry.name)), key=lambda entry: entry.name):
+                with suppress(FileNotFoundError):
+                    if entry.is_file():
+                        name = Path(entry.name).stem if source == SEGMENTS else entry.name
+                        yield source, name, entry.stat().st_size
 
 
 def gather(domain: Domain, registry: Registry, folder: Path, before: Taken) -> Intake:
@@ -102,6 +109,14 @@ def consume(found: Intake) -> None:
             path.unlink(missing_ok=True)
 
 
+def _is_segment(name: str) -> bool:
+    return name.endswith((OPEN, SEALED))
+
+
+def _is_dropped(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
 def _segments(home: Home, registry: Registry, domain: str) -> Iterator[tuple[str, str, Path]]:
     root = capture_folder(home, registry, domain)
     for path in sorted(path for suffix in (OPEN, SEALED) for path in root.glob(f"*{suffix}")):
@@ -111,7 +126,7 @@ def _segments(home: Home, registry: Registry, domain: str) -> Iterator[tuple[str
 def _dropped(home: Home, registry: Registry, domain: str) -> Iterator[tuple[str, str, Path]]:
     root = drop_folder(home, registry, domain)
     for path in sorted(root.glob("*")):
-        if path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file():
+        if _is_dropped(path.name) and path.is_file():
             yield DROP, path.name, path
 
 

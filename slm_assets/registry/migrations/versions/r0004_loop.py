@@ -66,14 +66,15 @@ def upgrade() -> None:
         _count(),
     )  # fmt: skip
     _log(
-        "retrains", _text("domain"), sa.Column("window", sa.Integer), sa.Column("number", sa.Integer),
-        _text("state", 16), _json("triggers"), _words("reason"), _text("changed_at", 32), _words("note"),
+        "retrains", _text("domain"), _text("cause", 120), sa.Column("window", sa.Integer),
+        sa.Column("number", sa.Integer), _text("state", 16), _json("triggers"), _words("reason"),
+        _text("changed_at", 32), _text("launched_at", 32, nullable=True), _words("note"),
+        sa.UniqueConstraint("tenant", "project", "domain", "cause"),
     )  # fmt: skip
     _log(
         "budget", _text("domain"), _text("resource", 32), _words("what"),
         sa.Column("reserved", sa.Float, nullable=False), sa.Column("spent", sa.Float), _text("state", 16),
         _text("settled_at", 32, nullable=True),
-        sa.UniqueConstraint("tenant", "project", "domain", "resource", "what"),
     )  # fmt: skip
     _scoped(
         "review_items", _key("item"), _text("role"), _text("turn", 200), _text("state", 16), _text("why", 32),
@@ -84,6 +85,8 @@ def upgrade() -> None:
     op.create_table("tombstones", _key("tenant"), _key("project"), _key("sha256"), _text("manifest"), _text("at", 32))
     scope = ["tenant", "project", "domain"]
     op.create_index("retrains_by_domain", "retrains", [*scope, "id"])
+    op.create_index("retrains_by_state", "retrains", ["tenant", "project", "state", "domain"])
+    op.create_index("budget_by_state", "budget", ["tenant", "project", "state", "domain"])
     op.create_index("budget_by_time", "budget", [*scope, "resource", "at"])
     op.create_index("review_items_by_state", "review_items", [*scope, "state", "opened_at"])
     op.create_index("erasures_by_domain", "erasures", [*scope, "id"])

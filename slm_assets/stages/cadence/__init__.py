@@ -1,0 +1,1 @@
+"""When a domain is looked at, when it is retrained, and what that may cost."""
