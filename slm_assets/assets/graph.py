@@ -25,6 +25,7 @@ KINDS = {
     "finetune": {"scikitlearn"},
     "evaluate": {"numpy", "report"},
     "package": {"archive"},
+    "shadow": {"report"},
     "deploy": {"deployment"},
 }
 

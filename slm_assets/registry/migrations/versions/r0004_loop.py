@@ -1,4 +1,5 @@
-"""What the loop keeps: windows of traffic, triggers and live numbers, retrains, budget, reviews, erasures."""
+"""What the loop keeps: windows of traffic, triggers and live numbers, retrains, budget, reviews, what people decided
+about a version, erasures."""
 
 from __future__ import annotations
 
@@ -78,7 +79,20 @@ def upgrade() -> None:
         _words("author"), _text("opened_at", 32), _text("changed_at", 32),
     )  # fmt: skip
     _log("erasures", _text("domain"), _text("kind", 16), _text("pseudonym"), _json("detail"))
+    version = sa.Column("number", sa.Integer, nullable=False)
+    _log(
+        "overrides", _text("domain"), version.copy(), _text("role"), _text("gate", 32), _text("verdict", 24),
+        _text("evidence"), _words("reason"),
+    )  # fmt: skip
+    _log("holds", _text("domain"), version.copy(), sa.Column("held", sa.Boolean, nullable=False), _words("reason"))
+    _log(
+        "live_shadows", _text("domain"), sa.Column("number", sa.Integer), _text("release", nullable=True),
+        sa.Column("sample", sa.Float, nullable=False), _words("reason"),
+    )  # fmt: skip
     scope = ["tenant", "project", "domain"]
+    op.create_index("overrides_by_version", "overrides", [*scope, "number"])
+    op.create_index("holds_by_version", "holds", [*scope, "number", "id"])
+    op.create_index("live_shadows_by_domain", "live_shadows", [*scope, "id"])
     op.create_index("retrains_by_domain", "retrains", [*scope, "id"])
     op.create_index("budget_by_time", "budget", [*scope, "resource", "at"])
     op.create_index("review_items_by_state", "review_items", [*scope, "state", "opened_at"])
