@@ -117,14 +117,19 @@ def turns_of(conversations: int, seen_conversations: int, seen_turns: int) -> in
     return ceil(conversations * (seen_turns / seen_conversations if seen_conversations else 1))
 
 
-def _stakes(mean: float) -> Floats:
-    """The stakes against "the mean is at most `mean`": below 1 / (1 + mean), at which a difference of -1 ruins."""
-    return np.asarray(STAKES / (1 + mean))
+def share_at_least(values: ArrayLike, confidence: float) -> float:
+    """A lower bound for the mean of values in [0, 1] that arrive one by one, valid at every n at once."""
+    return _bound(np.asarray(values, dtype=np.float64), log(1 / (1 - confidence)), lowest=0.0)
 
 
-def _wealth(differences: Floats, mean: float) -> Floats:
-    """The logarithm of the bettor's wealth after each difference, shape (n,)."""
-    gains = np.log1p(_stakes(mean)[:, None] * (differences - mean)[None, :])
+def _stakes(mean: float, lowest: float = -1.0) -> Floats:
+    """The stakes against "the mean is at most `mean`": below what the lowest value would ruin."""
+    return np.asarray(STAKES / (mean - lowest))
+
+
+def _wealth(values: Floats, mean: float, lowest: float = -1.0) -> Floats:
+    """The logarithm of the bettor's wealth after each value, shape (n,)."""
+    gains = np.log1p(_stakes(mean, lowest)[:, None] * (values - mean)[None, :])
     return np.asarray(np.logaddexp.reduce(np.log(PRIOR)[:, None] + np.cumsum(gains, axis=1), axis=0))
 
 
@@ -133,11 +138,11 @@ def _first(wealth: Floats, goal: float) -> int | None:
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def _bound(differences: Floats, goal: float) -> float:
+def _bound(values: Floats, goal: float, lowest: float = -1.0) -> float:
     """The largest mean that the wealth ever reached refutes: a lower bound that holds at every n at once."""
-    low, high = -1.0, 1.0
-    for _ in range(BISECTIONS):
+    low, high = lowest, 1.0
+    for _ in range(BISECTIONS if len(values) else 0):
         middle = (low + high) / 2
-        refuted = middle > -1 and float(_wealth(differences, middle).max()) >= goal
+        refuted = float(_wealth(values, middle, lowest).max()) >= goal
         low, high = (middle, high) if refuted else (low, middle)
     return low

@@ -34,7 +34,7 @@ from slm_assets.stages.table import Stage
 
 MONITOR = ("capture", "drift")
 """Stages that run ahead of a version: whether to retrain at all. They join the orchestrator, and stay out of the
-pipeline, as soon as the table has them; `shadow` joins the pipeline, between what it needs and what needs it."""
+pipeline, as soon as the table has them."""
 
 OUTCOMES = ("promoted", "held", "deferred")
 _KEPT = ("version", "run_dir")

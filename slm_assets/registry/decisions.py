@@ -12,9 +12,7 @@ from slm_assets.registry.database import now
 from slm_assets.registry.registry import Registry, Row
 
 
-def override(
-    registry: Registry, domain: str, number: int, verdicts: Iterable[Row], *, actor: str, reason: str
-) -> None:
+def override(registry: Registry, domain: str, number: int, verdicts: Iterable[Row], *, actor: str, reason: str) -> None:
     """Record that these answers of gates are overridden, each bound to its evidence; one audit event for all."""
     keys = ("role", "gate", "verdict", "evidence")
     rows = [{key: row[key] for key in keys} for row in verdicts]

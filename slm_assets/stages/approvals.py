@@ -92,9 +92,7 @@ def opened(registry: Registry, domain: str, version: str) -> Plan:
     return plan
 
 
-def _noes(
-    registry: Registry, plan: Plan, gates: Sequence[str], reason: str, roles: Sequence[str] | None
-) -> list[Row]:
+def _noes(registry: Registry, plan: Plan, gates: Sequence[str], reason: str, roles: Sequence[str] | None) -> list[Row]:
     """The answers that an override names: each is a no that stands now, of a gate that may be overridden."""
     if not gates:
         return []

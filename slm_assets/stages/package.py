@@ -65,14 +65,10 @@ def run(ctx: StageContext) -> StageResult:
     )
 
 
-def promotable(
-    outcomes: Mapping[str, str], approved: Collection[str], overridden: Collection[str] = ()
-) -> list[str]:
+def promotable(outcomes: Mapping[str, str], approved: Collection[str], overridden: Collection[str] = ()) -> list[str]:
     """Roles that may go on: those that passed, undecided ones with a named approval, and those of which somebody
     overrode every no."""
-    return [
-        r for r, o in outcomes.items() if o == "pass" or (o == "insufficient" and r in approved) or r in overridden
-    ]
+    return [r for r, o in outcomes.items() if o == "pass" or (o == "insufficient" and r in approved) or r in overridden]
 
 
 def _prove(ctx: StageContext, out: Any) -> tuple[dict[str, Any], float]:

@@ -185,7 +185,9 @@ def test_a_worse_challenger_is_held_and_only_an_override_with_a_reason_lets_it_g
     with pytest.raises(BadInputError, match="never overridden"):
         approve(registry, "tiny", "v3", reason="a test of the release", override=["validity"], **told)
     with pytest.raises(BadInputError, match="cannot be approved"):
-        approve(registry, "tiny", "v3", reason="a test of the release", override=sorted(noes)[:-1] or ["slices"], **told)
+        approve(
+            registry, "tiny", "v3", reason="a test of the release", override=sorted(noes)[:-1] or ["slices"], **told
+        )
     approve(registry, "tiny", "v3", reason="a test of the release", override=sorted(noes), **told)
     assert made(registry, weak, "package").receipt.status == "succeeded"
 
