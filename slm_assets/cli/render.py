@@ -187,6 +187,20 @@ def why(result: dict[str, Any]) -> None:
                 f"  {event['at'][:19]} {event['action']} {event['from']} → {event['to']} by {escape(event['by'])}"
             )
 
+    for version in result["waiting"]:
+        CONSOLE.print(f"[bold]{version['version']}[/bold] {paint(version['outcome'])}")
+        if version["held_by"]:
+            by = version["held_by"]
+            CONSOLE.print(f"  held back by {escape(by['by'])} since {by['at'][:19]}: {escape(by['reason'])}")
+        for no in version["missing"]:
+            CONSOLE.print(f"  {no['gate']} {no['role']}: {paint(no['verdict'])} {escape(no['reason'])}", soft_wrap=True)
+    for event in result["events"][-12:]:
+        why_ = event["detail"].get("reason") or ""
+        CONSOLE.print(
+            f"  {event['at'][:19]} {event['action']} {event['version'] or ''} by {escape(event['by'])} {escape(why_)}",
+            soft_wrap=True,
+        )
+
 
 def stage(result: dict[str, Any]) -> None:
     """Where the receipt lies, and what it says."""

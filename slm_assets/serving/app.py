@@ -16,6 +16,7 @@ from slm_assets.serving.guard import Guard
 from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.paths import Paths
 from slm_assets.serving.problems import Problem
+from slm_assets.serving.shadow.beside import Beside
 from slm_assets.serving.tokens import Tokens
 
 
@@ -31,15 +32,20 @@ register_url_convertor("name", _DomainName())
 def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[str], tokens: Tokens) -> FastAPI:
     """The application. It starts and ends `engines` and `recorder`; None keeps nothing of the traffic."""
     metrics = Metrics()
-    metrics.watch(lambda: _numbers(engines, recorder))
-    paths = Paths(engines, recorder, metrics)
+    metrics.watch(lambda: _numbers(engines, recorder, beside))
+    beside = Beside(engines.registries, recorder) if recorder is not None else None
+    paths = Paths(engines, recorder, metrics, beside)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if recorder is not None:
             recorder.start()
         engines.start()
+        if beside is not None:
+            beside.start()
         yield
+        if beside is not None:
+            beside.close()
         engines.close()
         if recorder is not None:
             recorder.close()
@@ -53,6 +59,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
         ("POST", "/v1/{domain:name}", paths.whole),
         ("POST", "/v1/chat/completions", paths.chat),
         ("POST", "/v1/feedback/{turn_id}", paths.feedback),
+        ("POST", "/v1/rollback/{domain:name}", paths.rollback),
         ("GET", "/v1/{domain:name}/{role}/engine", paths.engine),
         ("GET", "/v1/models", paths.models),
         ("GET", "/healthz", paths.health),
@@ -88,7 +95,9 @@ def _errors(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(Exception, fault)
 
 
-def _numbers(engines: Engines, recorder: Recorder | None) -> Mapping[str, tuple[str, Mapping[str, float]]]:
+def _numbers(
+    engines: Engines, recorder: Recorder | None, beside: Beside | None
+) -> Mapping[str, tuple[str, Mapping[str, float]]]:
     state = {"refused_releases": len(engines.refused), "faulty_domains": len(engines.faults)}
     found: dict[str, tuple[str, Mapping[str, float]]] = {
         "slm_engines": ("Releases refused and domains that cannot be served.", state),
@@ -97,4 +106,6 @@ def _numbers(engines: Engines, recorder: Recorder | None) -> Mapping[str, tuple[
         found["slm_capture_kept_total"] = ("Records written, by why.", dict(recorder.kept))
         found["slm_capture_dropped_total"] = ("Records not kept, by why.", dict(recorder.dropped))
         found["slm_capture_memory"] = ("What waits in memory.", recorder.gauges())
+    if beside is not None:
+        found["slm_shadow_total"] = ("Turns offered to a challenger, by what became of them.", dict(beside.counts))
     return found

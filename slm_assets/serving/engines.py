@@ -31,7 +31,7 @@ POLL_SECONDS = 0.25
 """Between two looks at the flags: with the loading of a release a flip is answered by within a second."""
 RETRY_SECONDS = 30.0
 """Between two attempts at a release that was refused: its artifact may have been restored."""
-RESERVED = frozenset({"chat", "feedback", "models"})
+RESERVED = frozenset({"chat", "feedback", "models", "rollback"})
 """Names of the service's own paths under /v1/."""
 
 
@@ -61,6 +61,10 @@ class Engines:
     def snapshots(self) -> list[Snapshot]:
         """Those loaded so far, by name."""
         return [self._snapshots[name] for name in sorted(self._snapshots)]
+
+    def registries(self) -> dict[str, Registry]:
+        """Domain → its registry, of those that were read so far."""
+        return {name: registry for name, (_, registry) in list(self._bases.items())}
 
     @contextmanager
     def lease(self, name: str, tenant: str) -> Iterator[Snapshot]:

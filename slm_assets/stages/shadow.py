@@ -15,6 +15,7 @@ from slm_assets import canonical
 from slm_assets.domain.contracts import Validator
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.errors import DeferredError
+from slm_assets.gates.metrics import same
 from slm_assets.gates.types import Verdict
 from slm_assets.gates.verdicts import Level
 from slm_assets.stages.contract import StageResult
@@ -26,6 +27,7 @@ from slm_assets.stages.shadowing.judging import Judge
 from slm_assets.stages.shadowing.replay import Side, open_sides
 from slm_assets.stages.shadowing.study import Tally, study
 from slm_assets.stages.shadowing.turns import Untrained, live_turns, untrained
+from slm_assets.stages.traffic import store
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -124,6 +126,7 @@ def _written(
         "turns": {"read": may.read, "trained_on": may.excluded, "judging": len(may.turns), "refused": refused},
         "roles": outcomes,
         "compared": {role: tallies[role].report() for role in sorted(tallies)},
+        "live": _live(ctx, may),
         "gates": [verdict.model_dump() for verdict in [*found, may.verdict]],
     }
     result = StageResult(
@@ -148,6 +151,21 @@ def _written(
     lines = [f"# {report['domain']} {report['version']}: shadow", "", *gate_table(report["gates"])]
     canonical.write_bytes(out / "report.md", ("\n".join(lines) + "\n").encode())
     return result
+
+
+def _live(ctx: StageContext, may: Untrained) -> dict[str, Any]:
+    """How far what this version answered live, beside what served, agreed with what was given."""
+    traffic = ctx.inputs.get("traffic")
+    answers = store.shadows_of(traffic, ctx.request.version) if traffic else {}
+    found: dict[str, dict[str, int]] = {}
+    for turn in may.turns if answers else ():
+        for role, answer in answers.get(turn.id, {}).items():
+            if role in turn.served:
+                own = found.setdefault(role, {"turns": 0, "agreed": 0, "invalid": 0})
+                own["turns"] += 1
+                own["agreed"] += same(answer["output"], turn.served[role]["output"])
+                own["invalid"] += not answer.get("valid", False)
+    return dict(sorted(found.items()))
 
 
 def _agreement(report: dict[str, Any]) -> dict[str, Any]:
