@@ -20,7 +20,7 @@ from slm_assets.stages.bundle import open_bundle
 from slm_assets.stages.line_worker import READY, served
 from slm_assets.stages.serving import Serving, serving_bundle
 
-NICE = 15
+NICE = 10
 
 
 def main() -> None:
