@@ -4,8 +4,9 @@
 
 Three services on loopback, one after the other: a bare FastAPI application that reads and writes JSON; the service
 with an oracle that always answers the same (`constant`), without and with capture; and with travel's promoted release
-(`linear`), on turns of its corpus. The load generator runs beside it on the same machine and tells its own CPU. On a
-busy machine wall times say little: CPU per request is what a core can do at most.
+(`linear`), on turns of its corpus. With `--shadow v1` instead: travel while that version answers every turn beside it,
+in rounds that alternate with rounds without, on a copy of the home. The load generator runs beside it on the same
+machine and tells its own CPU. On a busy machine wall times say little: CPU per request is what a core can do at most.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import os
 import random
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +51,7 @@ from slm_assets.serving.run import run
 redact = (lambda domain, value: value) if sys.argv[2] == "kept" else None
 run((sys.argv[1],), host="127.0.0.1", port=0, tokens=(), allow_hosts=(), redact=redact)
 """
+ANSWERED = 'slm_shadow_total{kind="answered"}'
 CONSTANT = {
     "slm.config.yaml": """
 slm_domain:
@@ -175,14 +179,73 @@ def show(name: str, rounds: list[Round]) -> None:
     )
 
 
+def beside(home: str, version: str, bodies: list[bytes], rounds: int, count: int, rate: float) -> None:
+    """Rounds at a rate, without and with a version that answers every turn beside what serves, alternating."""
+    from slm_assets.registry.home import Home
+    from slm_assets.stages.live_shadow import switch_shadow
+    from slm_assets.stages.plans import open_domain
+
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(home, f"{scratch}/home", ignore=shutil.ignore_patterns("capture", "dagster", "runs"))
+        shutil.copytree(ROOT / "domains", f"{scratch}/domains")
+        config = Path(scratch, "domains", "travel", "slm.config.yaml")
+        kept = re.sub(r"\n    capture:.*", "", config.read_text())
+        config.write_text(kept.replace("  improvement:\n", "  improvement:\n    capture: {sample_rate: 1.0}\n"))
+        own = {"SLM_HOME": f"{scratch}/home", "SLM_DOMAINS": f"{scratch}/domains"}
+        os.environ.update(own)
+        _, registry = open_domain(Home.from_env(), "travel")
+        found: dict[str, list[Round]] = {"off": [], "on": []}
+        with service(SERVICE, "travel", "policy", **own) as server:
+            _wait(server[0])
+            load(*server, requests_for("/v1/travel/extract", bodies, 300), 4, None)  # warm
+            for number in range(2 * rounds):
+                way = ("off", "on")[number % 2]
+                on = way == "on"
+                switch_shadow(registry, "travel", version if on else None, sample=1.0, actor="benchmark", reason="")
+                time.sleep(2)  # until the flag is seen
+                before = _metric(server[0], ANSWERED)
+                for _ in range(120 if on else 0):  # until the challenger is loaded
+                    load(*server, requests_for("/v1/travel/extract", bodies, 1), 1, None)
+                    if _metric(server[0], ANSWERED) > before:
+                        break
+                    time.sleep(1)
+                requests = requests_for("/v1/travel/extract", bodies, count)
+                found[way].append(load(*server, requests, 8, rate))
+            answered = _metric(server[0], ANSWERED)
+        for way, own_rounds in found.items():
+            show(f"linear, travel extract, capture on, live shadow {way}, {rate:g}/s", own_rounds)
+        print(f"\nthe shadow answered {answered:.0f} of {rounds * count} turns in its rounds")
+
+
+def _wait(port: int) -> None:
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz"):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit("the service did not become ready")
+
+
+def _metric(port: int, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.search(rf"^{re.escape(name)} (.+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shadow", metavar="VERSION", help="Measure live shadow alone, with this version of travel.")
     options = parser.parse_args()
     text = [b'{"text":"where is my parcel"}']
     travel, home = travel_turns(1000), os.environ.get("SLM_HOME", "")
+    if options.shadow:
+        beside(home, options.shadow, travel, options.rounds, 750, 150.0)
+        return
 
     def measure(name: str, server: tuple[int, int], path: str, bodies: list[bytes]) -> None:
         load(*server, requests_for(path, bodies, 300), 4, None)  # warm

@@ -9,6 +9,7 @@ from slm_assets.assets.graph import assets
 from slm_assets.automation.alerts import note_failed_runs, send_alerts
 from slm_assets.automation.jobs import monitor, open_version, retrain
 from slm_assets.automation.partitions import domains, partitions
+from slm_assets.automation.promotions import approve_version, rollback_roles, watch_promotions
 from slm_assets.automation.retraining import retrain_on_drift, schedules
 from slm_assets.automation.sensors import deliver_handoffs, watch_jobs
 from slm_assets.automation.watching import watch_contracts, watch_traffic
@@ -22,7 +23,7 @@ def build(home: Home) -> dg.Definitions:
     return dg.Definitions(
         assets=assets(cells, by_domain),
         asset_checks=checks(cells, by_domain),
-        jobs=[retrain(), monitor(), open_version],
+        jobs=[retrain(), monitor(), open_version, approve_version, rollback_roles],
         sensors=[
             watch_traffic,
             watch_contracts,
@@ -31,6 +32,7 @@ def build(home: Home) -> dg.Definitions:
             note_failed_runs,
             deliver_handoffs,
             watch_jobs,
+            watch_promotions,
         ],
         schedules=schedules(home, by_domain.get_partition_keys()),
         executor=dg.in_process_executor,

@@ -77,6 +77,13 @@ class HeldError(SlmError):
 
 
 class DeferredError(SlmError):
-    """Nothing is wrong, but the step must wait (for an approval, for budget)."""
+    """Nothing is wrong, but the step must wait (for an approval, for budget, for more traffic).
+
+    `result`: what a stage found so far, which its receipt then shows.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, cure: str = "", result: object = None) -> None:
+        super().__init__(message, cure=cure)
+        self.result = result

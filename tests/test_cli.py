@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import FIXTURES, Workplace
 
-STAGES = ["dataset", "label", "finetune", "evaluate", "package", "deploy"]
+STAGES = ["dataset", "label", "finetune", "evaluate", "package", "shadow", "deploy"]
 
 
 @pytest.fixture(scope="module")

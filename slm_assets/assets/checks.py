@@ -29,6 +29,8 @@ DESCRIPTIONS = {
     "slices": "No critical slice is worse than with the incumbent.",
     "latency": "Within the latency budget, and within the ratio to the incumbent.",
     "answers": "The bundle answers as the evaluated model did.",
+    "shadow": "Not worse than what serves on live turns that came after the dataset.",
+    "untrained": "No live turn that judges is equal or near to a row that was trained on.",
     "smoke": "The bundle answers its probes in a clean process.",
     "drill": "The way back was rehearsed in under two seconds.",
     VERDICT: "At least one role passes all of its gates.",

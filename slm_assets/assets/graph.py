@@ -27,6 +27,7 @@ KINDS = {
     "finetune": {"scikitlearn"},
     "evaluate": {"numpy", "report"},
     "package": {"archive"},
+    "shadow": {"report"},
     "deploy": {"deployment"},
 }
 

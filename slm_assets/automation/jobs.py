@@ -27,11 +27,11 @@ class OpenVersion(dg.Config):
 
 @cache
 def retrain() -> UnresolvedAssetJobDefinition:
-    """The six assets of one version, with their checks."""
+    """The assets of one version, with their checks."""
     return dg.define_asset_job(
         RETRAIN,
         selection=[stage.asset for stage in STAGES],
-        description="Dataset, labels, challenger, verdicts, release and deployment of one version.",
+        description="Dataset, labels, challenger, verdicts, release, shadow report and deployment of one version.",
     )
 
 

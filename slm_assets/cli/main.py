@@ -15,6 +15,7 @@ from slm_assets.cli.drift import drift_app
 from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.loop import loop_app
+from slm_assets.cli.promotions import approve, hold, rollback, shadow, watch_promotion
 from slm_assets.cli.replay import replay
 from slm_assets.cli.serve import serve_app
 from slm_assets.cli.simulate import simulate_app
@@ -34,6 +35,9 @@ app.add_typer(serve_app)
 app.add_typer(simulate_app)
 app.command()(replay)
 app.command()(erase)
+for command in (approve, hold, rollback, shadow):
+    app.command()(command)
+app.command("watch-promotion")(watch_promotion)
 
 
 @app.command()
@@ -118,61 +122,6 @@ def run(
     if code == 1 and any(s.get("error_kind") == "bad_input" for s in result["stages"]):
         code = 2
     raise typer.Exit(code)
-
-
-@app.command()
-def approve(
-    domain: DomainName,
-    version: Annotated[str, typer.Argument(help="The version, such as v1.")],
-    by: Annotated[str, typer.Option("--by", help="Your name; it stands in the audit.")],
-    role: Annotated[list[str] | None, typer.Option(help="Only these roles.")] = None,
-    reason: Annotated[str, typer.Option(help="Why.")] = "",
-    json: AsJson = False,
-) -> None:
-    """Approve a version by name: a first promotion, or a verdict that was INSUFFICIENT; never a FAIL.
-
-    Bound to the digests of verdicts and release: it does not carry over to anything else.
-
-    Example: `slm approve travel v1 --by "A. Lovelace"`
-    """
-    from slm_assets.cli import render
-    from slm_assets.stages.approvals import approve as record
-
-    registry = registry_for(domain)
-    result = record(registry, domain, version, roles=role, actor=by, reason=reason)
-    show(result, json, render.approval)
-
-
-@app.command()
-def rollback(
-    domain: DomainName,
-    role: Annotated[list[str] | None, typer.Option(help="Only these roles; default: all.")] = None,
-    to: Annotated[str | None, typer.Option(help="A version that served before, or `oracle`.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
-    by: Actor = None,
-    json: AsJson = False,
-) -> None:
-    """Flip the flags back to what served before, or to a deployed version. Nothing is rebuilt.
-
-    Example: `slm rollback travel` or, forward again, `slm rollback travel --to v3`
-    """
-    from slm_assets.cli import render
-    from slm_assets.engines.in_process import run_rollback
-    from slm_assets.stages.rollback import rollback_request
-
-    registry = registry_for(domain)
-    request = rollback_request(registry, domain, roles=role, to=to, reason=reason)
-    run_dir = registry.home.runs / domain / request.version / f"rollback-{request.digest[:12]}"
-    outcome = run_rollback(registry, request, run_dir, actor=actor_of(by))
-    if outcome.receipt.status != "succeeded":
-        raise _failure(outcome.receipt.error, outcome.receipt.error_kind)
-    result = {
-        "domain": domain,
-        "action": outcome.receipt.result.summary["action"],
-        "changes": outcome.receipt.result.summary["changes"],
-        "seconds": outcome.receipt.result.measured["switch_seconds"],
-    }
-    show(result, json, render.rollback)
 
 
 @app.command()

@@ -16,7 +16,7 @@ CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 ERRORS = Console(stderr=True, highlight=False)
 COLOURS = {
     "serving": "bold green", "promoted": "green", "PASS": "green", "pass": "green", "held": "red",
-    "FAIL": "red", "failed": "red", "fail": "red", "FIRED": "red", "QUIET": "green",
+    "FAIL": "red", "WORSE": "red", "OK": "green", "FIRED": "red", "QUIET": "green", "failed": "red", "fail": "red",
     "running": "cyan", "deferred": "yellow", "INSUFFICIENT": "yellow", "insufficient": "yellow", "open": "cyan",
 }  # fmt: skip
 
@@ -95,6 +95,38 @@ def approval(result: dict[str, Any]) -> None:
         f"{result['domain']} {result['version']}: {', '.join(result['roles'])} approved by "
         f"[bold]{escape(result['by'])}[/bold], bound to verdicts {result['evidence'][:12]}"
     )
+    if result["overridden"]:
+        CONSOLE.print(f"  overridden: {', '.join(result['overridden'])} ({escape(result['reason'])})")
+
+
+def held(result: dict[str, Any]) -> None:
+    """Who holds back what, or let it go."""
+    word = "is held back by" if result["held"] else "is let go by"
+    CONSOLE.print(
+        f"{result['domain']} {result['version']} {word} [bold]{escape(result['by'])}[/bold]: {escape(result['reason'])}"
+    )
+
+
+def shadow(result: dict[str, Any]) -> None:
+    """What answers beside what serves from now on."""
+    if result["version"] is None:
+        CONSOLE.print(
+            f"{result['domain']}: nobody answers beside what serves"
+            + (f" ({result['was']} did)" if result["was"] else "")
+        )
+        return
+    share = f"{result['sample']:.0%} of the turns"
+    CONSOLE.print(f"{result['domain']}: [bold]{result['version']}[/bold] answers {share} beside what serves")
+
+
+def watched(result: dict[str, Any]) -> None:
+    """A line per role."""
+    for one in result["roles"]:
+        CONSOLE.print(
+            f"{result['domain']}.{one['role']}: {paint(one['verdict'])} {escape(one['sentence'])}", soft_wrap=True
+        )
+    if not result["roles"]:
+        CONSOLE.print(f"{result['domain']}: no fresh promotion to watch")
 
 
 def rollback(result: dict[str, Any]) -> None:
@@ -164,6 +196,20 @@ def why(result: dict[str, Any]) -> None:
             CONSOLE.print(
                 f"  {event['at'][:19]} {event['action']} {event['from']} → {event['to']} by {escape(event['by'])}"
             )
+
+    for version in result["waiting"]:
+        CONSOLE.print(f"[bold]{version['version']}[/bold] {paint(version['outcome'])}")
+        if version["held_by"]:
+            by = version["held_by"]
+            CONSOLE.print(f"  held back by {escape(by['by'])} since {by['at'][:19]}: {escape(by['reason'])}")
+        for no in version["missing"]:
+            CONSOLE.print(f"  {no['gate']} {no['role']}: {paint(no['verdict'])} {escape(no['reason'])}", soft_wrap=True)
+    for event in result["events"][-12:]:
+        why_ = event["detail"].get("reason") or ""
+        CONSOLE.print(
+            f"  {event['at'][:19]} {event['action']} {event['version'] or ''} by {escape(event['by'])} {escape(why_)}",
+            soft_wrap=True,
+        )
 
 
 def stage(result: dict[str, Any]) -> None:

@@ -356,7 +356,7 @@ class Governance(Block):
     cost_budget: RelativePath | None = Field(default=None, description="Budget file.")
 
 
-HandedOff = Literal["dataset", "labels", "challenger", "eval_report", "release", "deployment", "flip"]
+HandedOff = Literal["dataset", "labels", "challenger", "eval_report", "release", "shadow_report", "deployment", "flip"]
 
 
 class Handoffs(Block):

@@ -223,7 +223,7 @@ def _record(registry: Registry, plan: Subject, receipt: StageReceipt, envelope: 
             }
             for kind, artifact in receipt.outputs.items()
         ],
-        parents=_parents(registry, plan, stage),
+        parents=_parents(registry, plan, stage, request),
         metrics=[metric.model_dump() | {"epoch": epoch} for metric in receipt.result.metrics],
         verdicts=_verdict_rows(receipt),
         triggers=[trigger.model_dump() for trigger in receipt.result.triggers],
@@ -233,7 +233,7 @@ def _record(registry: Registry, plan: Subject, receipt: StageReceipt, envelope: 
     )
 
 
-def _parents(registry: Registry, plan: Subject, stage: Stage) -> list[str]:
+def _parents(registry: Registry, plan: Subject, stage: Stage, request: StageRequest) -> list[str]:
     """What a cell's output was made from, as URNs."""
     parents = [registry.urn(BY_NAME[need].kind, plan.domain, plan.number) for need in stage.needs]
     if isinstance(plan, Window):
@@ -242,12 +242,13 @@ def _parents(registry: Registry, plan: Subject, stage: Stage) -> list[str]:
         if stage.name == "drift":
             parents += [registry.urn("release", plan.domain, v["number"]) for v in plan.serving.values()]
         return parents
-    if stage.name == "evaluate":
+    if stage.name in ("evaluate", "shadow"):
         parents += [registry.urn("release", plan.domain, v["number"]) for v in plan.incumbents.values()]
     if stage.name == "dataset" and plan.parent:
         parents.append(registry.urn("dataset", plan.domain, plan.parent["number"]))
-    if stage.reads and plan.window:
-        parents.append(registry.urn("traffic", plan.domain, plan.window["number"]))
+    window = request.params["window"] if stage.name == "shadow" else (plan.window or {}).get("number")
+    if stage.reads and window:
+        parents.append(registry.urn("traffic", plan.domain, window))
     return parents
 
 

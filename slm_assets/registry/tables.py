@@ -354,6 +354,37 @@ review_items = _scoped(
     Index("review_items_by_state", "tenant", "project", "domain", "state", "opened_at"),
 )
 
+overrides = _log(
+    "overrides",
+    _text("domain"),
+    Column("number", Integer, nullable=False),
+    _text("role"),
+    _text("gate", 32),
+    _text("verdict", 24),
+    _text("evidence"),
+    _words("reason"),
+    Index("overrides_by_version", "tenant", "project", "domain", "number"),
+)
+
+holds = _log(
+    "holds",
+    _text("domain"),
+    Column("number", Integer, nullable=False),
+    Column("held", Boolean, nullable=False),
+    _words("reason"),
+    Index("holds_by_version", "tenant", "project", "domain", "number", "id"),
+)
+
+live_shadows = _log(
+    "live_shadows",
+    _text("domain"),
+    Column("number", Integer),
+    _text("release", nullable=True),
+    Column("sample", Float, nullable=False),
+    _words("reason"),
+    Index("live_shadows_by_domain", "tenant", "project", "domain", "id"),
+)
+
 erasures = _log(
     "erasures",
     _text("domain"),

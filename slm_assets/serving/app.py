@@ -17,6 +17,7 @@ from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.pages.routes import Pages
 from slm_assets.serving.paths import Paths
 from slm_assets.serving.problems import Problem
+from slm_assets.serving.shadow.beside import Beside
 from slm_assets.serving.tokens import Tokens
 
 
@@ -32,8 +33,9 @@ register_url_convertor("name", _DomainName())
 def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[str], tokens: Tokens) -> FastAPI:
     """The application. It starts and ends `engines` and `recorder`; None keeps nothing of the traffic."""
     metrics = Metrics()
-    metrics.watch(lambda: _numbers(engines, recorder))
-    paths = Paths(engines, recorder, metrics)
+    metrics.watch(lambda: _numbers(engines, recorder, beside))
+    beside = Beside(engines.registries, recorder) if recorder is not None else None
+    paths = Paths(engines, recorder, metrics, beside)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -41,7 +43,11 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
             engines.on_erasure = recorder.forget
             recorder.start()
         engines.start()
+        if beside is not None:
+            beside.start()
         yield
+        if beside is not None:
+            beside.close()
         engines.close()
         if recorder is not None:
             recorder.close()
@@ -55,6 +61,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
         ("POST", "/v1/{domain:name}", paths.whole),
         ("POST", "/v1/chat/completions", paths.chat),
         ("POST", "/v1/feedback/{turn_id}", paths.feedback),
+        ("POST", "/v1/rollback/{domain:name}", paths.rollback),
         ("GET", "/v1/{domain:name}/{role}/engine", paths.engine),
         ("GET", "/v1/models", paths.models),
         ("GET", "/healthz", paths.health),
@@ -92,7 +99,9 @@ def _errors(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(Exception, fault)
 
 
-def _numbers(engines: Engines, recorder: Recorder | None) -> Mapping[str, tuple[str, Mapping[str, float]]]:
+def _numbers(
+    engines: Engines, recorder: Recorder | None, beside: Beside | None
+) -> Mapping[str, tuple[str, Mapping[str, float]]]:
     state = {"refused_releases": len(engines.refused), "faulty_domains": len(engines.faults)}
     found: dict[str, tuple[str, Mapping[str, float]]] = {
         "slm_engines": ("Releases refused and domains that cannot be served.", state),
@@ -101,4 +110,6 @@ def _numbers(engines: Engines, recorder: Recorder | None) -> Mapping[str, tuple[
         found["slm_capture_kept_total"] = ("Records written, by why.", dict(recorder.kept))
         found["slm_capture_dropped_total"] = ("Records not kept, by why.", dict(recorder.dropped))
         found["slm_capture_memory"] = ("What waits in memory.", recorder.gauges())
+    if beside is not None:
+        found["slm_shadow_total"] = ("Turns offered to a challenger, by what became of them.", dict(beside.counts))
     return found

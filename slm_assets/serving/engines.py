@@ -33,7 +33,7 @@ POLL_SECONDS = 0.25
 """Between two looks at the flags: with the loading of a release a flip is answered by within a second."""
 RETRY_SECONDS = 30.0
 """Between two attempts at a release that was refused: its artifact may have been restored."""
-RESERVED = frozenset({"chat", "feedback", "models"})
+RESERVED = frozenset({"chat", "feedback", "models", "rollback"})
 """Names of the service's own paths under /v1/."""
 
 
@@ -66,7 +66,11 @@ class Engines:
         """Those loaded so far, by name."""
         return [self._snapshots[name] for name in sorted(self._snapshots)]
 
-    def registries(self, tenant: str) -> list[tuple[DomainConfig, Registry]]:
+    def registries(self) -> dict[str, Registry]:
+        """Domain → its registry, of those that were read so far."""
+        return {name: registry for name, (_, registry) in list(self._bases.items())}
+
+    def visible(self, tenant: str) -> list[tuple[DomainConfig, Registry]]:
         """Config and registry of each domain that a tenant may see, by name."""
         return [
             (domain.config, registry)

@@ -63,7 +63,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            scope.setdefault("state", {})["tenant"] = self._admit(scope)
+            state = scope.setdefault("state", {})
+            state["tenant"] = self._admit(scope)
+            state["authenticated"] = bool(self._tokens)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return

@@ -59,6 +59,17 @@ _FEEDBACK = {
         "detail": {"description": "Such as the corrected output."},
     },
 }
+_ROLLBACK = {
+    "type": "object",
+    "required": ["reason", "by"],
+    "additionalProperties": False,
+    "properties": {
+        "roles": {"type": ["array", "null"], "items": {"type": "string"}, "description": "Default: all."},
+        "to": {**_TEXT, "description": "A version that served before, or oracle; default: what served before."},
+        "reason": {"type": "string"},
+        "by": {"type": "string", "description": "Who asks; it stands in the audit."},
+    },
+}
 _CHAT = {
     "type": "object",
     "required": ["model", "messages"],
@@ -84,6 +95,12 @@ def describe(snapshots: list[Snapshot]) -> dict[str, Any]:
                 "parameters": [{"name": "turn_id", "in": "path", "required": True, "schema": {"type": "string"}}],
             }
         },
+    }
+    paths["/v1/rollback/{domain}"] = {
+        "post": {
+            **_operation("Flip roles back to what served before; needs a token", {}, _ROLLBACK),
+            "parameters": [{"name": "domain", "in": "path", "required": True, "schema": {"type": "string"}}],
+        }
     }
     for snapshot in snapshots:
         paths |= _domain(snapshot)

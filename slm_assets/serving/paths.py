@@ -18,6 +18,8 @@ from slm_assets.serving.engines import Engines
 from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.openapi import describe
 from slm_assets.serving.problems import Problem, json_response, shown
+from slm_assets.serving.rolling_back import roll_back
+from slm_assets.serving.shadow.beside import Beside
 from slm_assets.serving.snapshot import Snapshot
 from slm_assets.serving.tokens import OPERATOR
 from slm_assets.stages.traffic.records import Scope
@@ -28,8 +30,10 @@ _TURN_ID = re.compile(r"([a-z][a-z0-9_]{0,62})-([0-9a-f]{11})-[0-9a-f]{6}-[0-9a-
 class Paths:
     """The handlers of one service."""
 
-    def __init__(self, engines: Engines, recorder: Recorder | None, metrics: Metrics) -> None:
-        self._engines, self._recorder, self._metrics = engines, recorder, metrics
+    def __init__(
+        self, engines: Engines, recorder: Recorder | None, metrics: Metrics, beside: Beside | None = None
+    ) -> None:
+        self._engines, self._recorder, self._metrics, self._beside = engines, recorder, metrics, beside
 
     async def health(self, _request: Request) -> Response:
         """The process answers."""
@@ -113,6 +117,20 @@ class Paths:
             raise Problem(503, "full", "too much at once: try again", headers={"retry-after": "1"})
         return json_response({"turn_id": turn_id, "recorded": True}, 202)
 
+    async def rollback(self, request: Request) -> Response:
+        """Flip roles back, as a caller who has a token may; the engines follow within a second."""
+        if not request.scope["state"]["authenticated"]:
+            raise Problem(
+                403, "token", "a rollback needs a token, also from this machine",
+                cure="start the service with --token TENANT=ALIAS",
+            )  # fmt: skip
+        body, _size = await read_json(request)
+        name = request.path_params["domain"]
+        with self._engines.lease(name, _tenant(request)):
+            registry = self._engines.registries()[name]
+        result = await roll_back(registry, name, body, actor=f"service, token of {_tenant(request)}")
+        return json_response(result)
+
     def _answered(self, request: Request, snapshot: Snapshot, turn: turns.Turn, size: int, user: str = "") -> None:
         """Count a turn, and offer it to the capture: neither waits for anything."""
         self._metrics.turn(turn)
@@ -122,6 +140,8 @@ class Paths:
             conversation = request.headers.get("x-conversation-id", "")
             user = request.headers.get("x-user-id", user)
             self._recorder.offer(TurnRecord(scope, turn, conversation, user, capture.sample_rate, size))
+            if self._beside is not None:
+                self._beside.offer(scope, turn, conversation, capture.sample_rate, size)
 
     def _visible(self, request: Request) -> list[Snapshot]:
         tenant = _tenant(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -55,12 +55,26 @@ _OUTCOME = {
 }
 
 
+_SHADOW = {
+    "type": "object",
+    "required": ["turn_id", "at", "version", "answers"],
+    "properties": {
+        "turn_id": _TEXT,
+        "at": _TEXT,
+        "version": _TEXT,
+        "answers": {"type": "object", "additionalProperties": _ANSWER},
+    },
+}
+_KINDS = (store.TURNS, store.OUTCOMES, store.SHADOWS)
+
+
 @dataclass
 class _Part:
     """What this window adds."""
 
     turns: int = 0
     outcomes: int = 0
+    shadows: int = 0
     first: str = ""
     last: str = ""
     doubled: int = 0
@@ -87,8 +101,8 @@ def run(ctx: StageContext) -> StageResult:
     part = _Part()
     if incoming is not None:
         _take(ctx.domain, incoming, out, name, part, known, cutoff)
-    if part.turns or part.outcomes:
-        parts[name] = {"turns": part.turns, "outcomes": part.outcomes, "first": part.first, "last": part.last}
+    if part.turns or part.outcomes or part.shadows:
+        parts[name] = _told(part)
     found, looked_at = _personal(ctx, out / store.TURNS / f"{name}.jsonl")
     manifest = {
         "domain": ctx.domain.name,
@@ -129,7 +143,7 @@ def _keep(previous: Path, out: Path, cutoff: str) -> tuple[dict[str, Any], set[b
         if part["last"] >= cutoff:
             whole = part["first"] >= cutoff
             parts[name] = part if whole else _thinned(previous, out, name, cutoff)
-            for kind in (store.TURNS, store.OUTCOMES) if whole else ():
+            for kind in _KINDS if whole else ():
                 _link(previous / kind / f"{name}.jsonl", out / kind / f"{name}.jsonl")
         # What was once taken is known for ever: a late copy of a forgotten turn must not bring it back.
         _link(previous / store.KNOWN / name, out / store.KNOWN / name)
@@ -138,7 +152,7 @@ def _keep(previous: Path, out: Path, cutoff: str) -> tuple[dict[str, Any], set[b
 
 def _thinned(previous: Path, out: Path, name: str, cutoff: str) -> dict[str, Any]:
     part = _Part()
-    for kind in (store.TURNS, store.OUTCOMES):
+    for kind in _KINDS:
         source = previous / kind / f"{name}.jsonl"
         kept = [row for row in canonical.read_jsonl(source) if row["at"] >= cutoff] if source.exists() else []
         for row in kept:
@@ -146,7 +160,11 @@ def _thinned(previous: Path, out: Path, name: str, cutoff: str) -> dict[str, Any
         if kept:
             canonical.write_jsonl(out / kind / f"{name}.jsonl", kept)
         setattr(part, kind, len(kept))
-    return {"turns": part.turns, "outcomes": part.outcomes, "first": part.first, "last": part.last}
+    return _told(part)
+
+
+def _told(part: _Part) -> dict[str, Any]:
+    return {**{kind: getattr(part, kind) for kind in _KINDS}, "first": part.first, "last": part.last}
 
 
 def _link(source: Path, target: Path) -> None:
@@ -156,7 +174,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _take(domain: Domain, incoming: Path, out: Path, name: str, part: _Part, known: set[bytes], cutoff: str) -> None:
-    is_turn, is_outcome = Validator(_TURN), Validator(_OUTCOME)
+    is_turn, is_outcome, is_shadow = Validator(_TURN), Validator(_OUTCOME), Validator(_SHADOW)
     outputs = {role.id: Validator(domain.output_schema(role.id)) for role in domain.config.roles}
     new: list[bytes] = []
 
@@ -172,14 +190,17 @@ def _take(domain: Domain, incoming: Path, out: Path, name: str, part: _Part, kno
         told = {key: record.get(key) for key in ("turn_id", "role", "signal", "detail")}
         return {**told, "at": record["at"]} if fresh(store.key_of(*told.values())) else None
 
-    for kind in (store.TURNS, store.OUTCOMES, store.KNOWN):
+    for kind in (*_KINDS, store.KNOWN):
         (out / kind).mkdir(parents=True, exist_ok=True)
-    turns_file, outcomes_file = out / store.TURNS / f"{name}.jsonl", out / store.OUTCOMES / f"{name}.jsonl"
-    with turns_file.open("wb") as turns, outcomes_file.open("wb") as outcomes:
+    turns_file, outcomes_file, shadows_file = (out / kind / f"{name}.jsonl" for kind in _KINDS)
+    with turns_file.open("wb") as turns, outcomes_file.open("wb") as outcomes, shadows_file.open("wb") as shadows:
         for source, record in _records(domain, incoming, part):
             if source != "refused" and record.get("kind") == "outcome":
                 told = [record] if is_outcome.is_valid(record) else []
                 part.refused["an outcome without turn, time or signal"] += not told
+            elif source == "service" and record.get("kind") == "shadow":
+                told = []
+                shadows.write(_beside(record, is_shadow, part, fresh, cutoff))
             elif not is_turn.is_valid(record):
                 part.refused["no turn: " + is_turn.errors(record)[0][0]] += 1
                 continue
@@ -200,9 +221,23 @@ def _take(domain: Domain, incoming: Path, out: Path, name: str, part: _Part, kno
                 part.outcomes += 1
                 part.seen(line["at"])
     (out / store.KNOWN / name).write_bytes(b"".join(sorted(new)))
-    for path, rows in ((turns_file, part.turns), (outcomes_file, part.outcomes)):
+    for path, rows in ((turns_file, part.turns), (outcomes_file, part.outcomes), (shadows_file, part.shadows)):
         if not rows:
             path.unlink()
+
+
+def _beside(
+    record: dict[str, Any], is_shadow: Validator, part: _Part, fresh: Callable[[bytes], bool], cutoff: str
+) -> bytes:
+    """What a version answered beside what served, as a line; nothing where it cannot be read, is old or known."""
+    if not is_shadow.is_valid(record):
+        part.refused["a shadow's answer without turn, time or version"] += 1
+        return b""
+    if record["at"] < cutoff or not fresh(store.key_of("shadow", record["turn_id"], record["version"])):
+        return b""
+    part.shadows += 1
+    part.seen(record["at"])
+    return canonical.dumps({key: record[key] for key in ("turn_id", "at", "version", "answers")}) + b"\n"
 
 
 def _turn(record: dict[str, Any], source: str, outputs: dict[str, Validator]) -> dict[str, Any]:
@@ -252,7 +287,7 @@ def _replayed(row: dict[str, Any], domain: Domain) -> dict[str, Any]:
 
 def _envelope(domain: Domain, part: _Part, refused: int) -> Verdict:
     most = domain.config.data.max_quarantine_share
-    read = part.turns + part.outcomes + part.doubled + part.too_old + refused
+    read = part.turns + part.outcomes + part.shadows + part.doubled + part.too_old + refused
     share = refused / read if read else 0.0
     first = next(iter([*part.refused, *part.damage]), "")
     return Verdict(

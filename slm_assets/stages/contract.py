@@ -36,7 +36,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ScopeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[vw][1-9][0-9]{0,8}$")]
 """A version, v3; or for the stages that watch the traffic a window of it, w3."""
-StageName = Literal["capture", "drift", "dataset", "label", "finetune", "evaluate", "package", "deploy", "rollback"]
+StageName = Literal[
+    "capture", "drift", "dataset", "label", "finetune", "evaluate", "package", "shadow", "deploy", "rollback"
+]  # fmt: skip
 
 
 class Artifact(Frozen):

@@ -7,15 +7,21 @@ from typing import Any
 
 from slm_assets import canonical
 from slm_assets.errors import ArtifactError, DeferredError, HeldError
+from slm_assets.registry.decisions import held_by
 from slm_assets.registry.registry import Flag, Plan
 from slm_assets.stages import bundle
 from slm_assets.stages.clean_process import answers_in_clean_process
 from slm_assets.stages.contract import StageResult, Verdict
+from slm_assets.stages.overriding import overridden
 from slm_assets.stages.package import promotable
 from slm_assets.stages.plans import approved_roles, number_of
 from slm_assets.stages.runtime import StageContext
+from slm_assets.stages.standing import Record, record_of
 from slm_assets.stages.switch import DRILL_LIMIT_S, flips, rehearse
 from slm_assets.stages.table import BY_NAME
+
+SHADOWED = ("pass", "not_applicable", "approved")
+"""What the shadow report must have said of a role."""
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -27,6 +33,7 @@ def run(ctx: StageContext) -> StageResult:
     number = number_of(ctx.request.version)
     plan = ctx.registry.plan(ctx.request.domain, number)
     assert plan is not None, "a cell is made only of an open version"
+    _not_held_back(ctx, plan)
     manifest = bundle.check(ctx.inputs["release"])
     roles = _allowed(ctx, plan, manifest)
     _approved(ctx, plan, roles)
@@ -72,7 +79,8 @@ def run(ctx: StageContext) -> StageResult:
 def _allowed(ctx: StageContext, plan: Plan, manifest: dict[str, Any]) -> list[str]:
     """Roles whose verdicts, read again from the registry, let them go on: the authority is there."""
     evidence = ctx.request.inputs["eval"]
-    rows = [row for row in ctx.registry.verdicts(plan.domain, plan.number) if row["stage"] == "evaluate"]
+    record = record_of(ctx.registry, plan)
+    rows = [row for row in record.verdicts if row["stage"] == "evaluate"]
     if not rows or any(row["evidence"] != evidence for row in rows):
         raise ArtifactError(f"{plan.domain} {plan.version}: the registry's verdicts are not of this eval report")
     if manifest["sources"]["eval"] != evidence:
@@ -82,11 +90,34 @@ def _allowed(ctx: StageContext, plan: Plan, manifest: dict[str, Any]) -> list[st
         worst = {"FAIL": "fail", "INSUFFICIENT": "insufficient"}.get(row["verdict"], "pass")
         if row["blocking"] and row["role"]:
             outcomes[row["role"]] = _worse(outcomes.get(row["role"], "pass"), worst)
-    allowed = promotable(outcomes, approved_roles(ctx.registry, plan))
-    roles = [role for role in manifest["promotable"] if role in allowed]
+    allowed = promotable(outcomes, record.approved, overridden(rows, record.overrides, record.approved))
+    shadowed = _shadowed(record, ctx.request.inputs["shadow"])
+    roles = [role for role in manifest["promotable"] if role in allowed and role in shadowed]
     if not roles:
-        raise HeldError(f"{plan.domain} {plan.version}: no role passed its gates ({outcomes})")
+        said = f"{outcomes}; shadow: {record.roles('shadow')}"
+        raise HeldError(f"{plan.domain} {plan.version}: no role passed its gates ({said})")
     return roles
+
+
+def _shadowed(record: Record[Plan], evidence: str) -> list[str]:
+    """Roles that the shadow report lets go on."""
+    rows = [row for row in record.verdicts if row["stage"] == "shadow"]
+    if not rows or any(row["evidence"] != evidence for row in rows):
+        raise ArtifactError(f"{record.plan.domain} {record.plan.version}: the verdicts are not of this shadow report")
+    if any(row["verdict"] == "FAIL" for row in rows if row["gate"] == "untrained"):
+        return []
+    instead = overridden(rows, record.overrides, ())
+    return [role for role, said in record.roles("shadow").items() if said in SHADOWED or role in instead]
+
+
+def _not_held_back(ctx: StageContext, plan: Plan) -> None:
+    by = held_by(ctx.registry, plan.domain, plan.number)
+    if by is not None:
+        raise DeferredError(
+            f"{plan.domain} {plan.version} is held back by {by['actor']} since {by['at'][:19]}: {by['reason']}",
+            cure=f"slm hold {plan.domain} {plan.version} --off --reason WHY, then slm run {plan.domain} "
+            f"--version {plan.version}",
+        )
 
 
 def _worse(one: str, other: str) -> str:

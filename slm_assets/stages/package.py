@@ -23,7 +23,8 @@ def run(ctx: StageContext) -> StageResult:
     HeldError where no role passed and none that was undecided has a named approval.
     """
     report = canonical.read_json(ctx.inputs["eval"] / "report.json")
-    roles = promotable(report["roles"], ctx.request.params["approved"])
+    params = ctx.request.params
+    roles = promotable(report["roles"], params["approved"], params.get("overridden", ()))
     if not roles:
         said = "; ".join(f"{role}: {outcome}" for role, outcome in report["roles"].items())
         reasons = [g for g in report["gates"] if g["blocking"] and g["verdict"] in ("FAIL", "INSUFFICIENT")]
@@ -64,9 +65,10 @@ def run(ctx: StageContext) -> StageResult:
     )
 
 
-def promotable(outcomes: Mapping[str, str], approved: Collection[str]) -> list[str]:
-    """Roles that may go on: those that passed, and undecided ones with a named approval."""
-    return [r for r, o in outcomes.items() if o == "pass" or (o == "insufficient" and r in approved)]
+def promotable(outcomes: Mapping[str, str], approved: Collection[str], overridden: Collection[str] = ()) -> list[str]:
+    """Roles that may go on: those that passed, undecided ones with a named approval, and those of which somebody
+    overrode every no."""
+    return [r for r, o in outcomes.items() if o == "pass" or (o == "insufficient" and r in approved) or r in overridden]
 
 
 def _prove(ctx: StageContext, out: Any) -> tuple[dict[str, Any], float]:

@@ -18,11 +18,14 @@ from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_
 from slm_assets.domain.stamps import stamp
 from slm_assets.errors import BadInputError
 from slm_assets.registry.captures import mark
+from slm_assets.registry.decisions import overrides
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Plan, Registry, Row
 from slm_assets.registry.windows import newest_traffic
 from slm_assets.stages.contract import StageRequest
+from slm_assets.stages.overriding import overridden
 from slm_assets.stages.rows.names import CAPTURED
+from slm_assets.stages.shadow_request import shadow_parts
 from slm_assets.stages.table import BY_NAME
 
 DEFAULT_NAMESPACE = "local/default"
@@ -151,6 +154,11 @@ def version_request(registry: Registry, plan: Plan, stage: str) -> StageRequest:
                 inputs[f"{name}_{role}"] = version["release"]
     elif stage == "package":
         params = {"approved": sorted(approved_roles(registry, plan) & _undecided(registry, plan))}
+        overridden = overridden_roles(registry, plan)
+        params |= {"overridden": sorted(overridden)} if overridden else {}
+    elif stage == "shadow":
+        own, params = shadow_parts(registry, plan, sorted(set(_role_ids(registry, plan)) - set(plan.incumbents)))
+        inputs |= own
     return StageRequest(
         stage=stage, domain=plan.domain, version=plan.version, config=plan.config, inputs=inputs, params=params
     )  # fmt: skip
@@ -188,6 +196,15 @@ def approved_roles(registry: Registry, plan: Plan) -> set[str]:
     bound = {None, made["sha256"]} if made else {None}
     rows = registry.approvals(plan.domain, plan.number)
     return {row["role"] for row in rows if row["evidence"] == evidence and row["release"] in bound}
+
+
+def overridden_roles(registry: Registry, plan: Plan) -> set[str]:
+    """Roles whose every no of the evaluation somebody overrode, bound to these verdicts."""
+    own = overrides(registry, plan.domain, plan.number)
+    if not own:
+        return set()
+    rows = [row for row in registry.verdicts(plan.domain, plan.number) if row["stage"] == "evaluate"]
+    return overridden(rows, own, approved_roles(registry, plan))
 
 
 def _undecided(registry: Registry, plan: Plan) -> set[str]:

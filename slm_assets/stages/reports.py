@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from slm_assets.errors import BadInputError
+from slm_assets.registry import decisions
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry, Row
 from slm_assets.stages.cadence.reports import freshness
+from slm_assets.stages.overriding import NOES
 from slm_assets.stages.plans import registry_of
 from slm_assets.stages.standing import records_of
 from slm_assets.stages.state import gate_lines, outcome, role_outcomes
 from slm_assets.stages.validate import problem_of
+
+DECIDED = frozenset(
+    {"open", "approve", "override", "hold", "release", "shadow", "shadow.off", "promote", "rollback", "redeploy"}
+)
+"""Audit events that say what somebody decided of a version; the others are stages' and readings'."""
 
 
 def status_of(home: Home, name: str) -> dict[str, Any]:
@@ -72,7 +79,56 @@ def explain(registry: Registry, domain: str, role: str | None = None) -> dict[st
             cure=f"roles with a history: {', '.join(sorted(flags)) or 'none'}",
         )
     roles = [role] if role else sorted(flags)
-    return {"domain": domain, "roles": {name: _explain_role(registry, domain, name) for name in roles}}
+    return {
+        "domain": domain,
+        "roles": {name: _explain_role(registry, domain, name) for name in roles},
+        "waiting": waiting(registry, domain),
+        "events": decided(registry, domain),
+    }
+
+
+def waiting(registry: Registry, domain: str) -> list[dict[str, Any]]:
+    """Every version newer than what serves that is not promoted: how far it came, who holds it back, and what each
+    gate still misses, with the turns that would decide."""
+    serving = max((flag.number or 0 for flag in registry.flags(domain).values()), default=0)
+    held = decisions.all_held(registry, domain)
+    keys = ("stage", "gate", "role", "verdict", "n", "n_needed", "reason")
+    found = []
+    for record in records_of(registry, domain):
+        number = record.plan.number
+        if number <= serving or outcome(record) == "promoted":
+            continue
+        noes = [
+            {key: line[key] for key in keys}
+            for line in gate_lines(registry, record.plan)
+            if line["blocking"] and line["verdict"] in NOES
+        ]
+        by = held.get(number)
+        found.append(
+            {
+                "version": record.plan.version,
+                "outcome": outcome(record),
+                "held_by": {"by": by["actor"], "at": by["at"], "reason": by["reason"]} if by else None,
+                "missing": noes,
+            }
+        )
+    return found
+
+
+def decided(registry: Registry, domain: str) -> list[dict[str, Any]]:
+    """All that was decided about a domain's versions, oldest first: opened, approved, overridden, held, shadowed,
+    promoted, rolled back; by whom and why."""
+    return [
+        {
+            "at": event["at"],
+            "action": event["action"],
+            "by": event["actor"],
+            "version": _name(event["number"]),
+            "detail": event["detail"],
+        }
+        for event in registry.audit(domain)
+        if event["action"] in DECIDED
+    ]
 
 
 def _explain_role(registry: Registry, domain: str, role: str) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def execute(
             status, error_text, kind = "succeeded", "", ""
         except Exception as error:
             _logger.error("%s", traceback.format_exc())
-            outputs, result = {}, StageResult()
+            so_far = getattr(error, "result", None)
+            outputs, result = {}, so_far if isinstance(so_far, StageResult) else StageResult()
             status, error_text, kind = _classify(error, run_dir)
     receipt = StageReceipt.model_validate(
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from slm_assets.domain.config import PythonOracle
@@ -61,18 +61,22 @@ def serving_oracle(domain: Domain, role_id: str, refused: str = "") -> Serving:
 
 def serving_release(registry: Registry, flag: Flag, bundle: Bundle) -> Serving:
     """A flagged release as what answers. ArtifactError where it is not the one that passed the gates."""
-    domain, role_id = bundle.domain, flag.role
     assert flag.release is not None and flag.number is not None
     _check_gated(registry, flag, bundle)
+    urn = registry.urn("release", bundle.domain.name, flag.number)
+    return replace(serving_bundle(bundle, flag.role), release=flag.release, urn=urn)
+
+
+def serving_bundle(bundle: Bundle, role_id: str) -> Serving:
+    """A bundle as it would answer for a role, its oracle behind it; whether it may is not asked here."""
+    domain = bundle.domain
     oracle = _stand_in(domain, role_id)
     return Serving(
         engine="release",
         domain=domain,
         predictor=bundle.engines[role_id],
         contract=_contract(domain, role_id),
-        version=f"v{flag.number}",
-        release=flag.release,
-        urn=registry.urn("release", domain.name, flag.number),
+        version=str(bundle.manifest["version"]),
         oracle=oracle,
         below=domain.config.serving.fallback_below,
         blocking=oracle is not None and _blocking(domain, role_id),

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from slm_assets.registry import queries
+from slm_assets.registry import decisions, queries
 from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.stages.overriding import NOES, is_overridden, overridden
 from slm_assets.stages.plans import approved_roles
 from slm_assets.stages.requests import Subject
 from slm_assets.stages.table import BY_NAME, Stage
@@ -25,12 +26,13 @@ S = TypeVar("S", bound=Subject)
 @dataclass(frozen=True)
 class Record(Generic[S]):
     """What the registry knows of a version: its cells by stage (status, error_kind, roles), the gates'
-    answers, and the roles with an approval that is bound to these answers."""
+    answers, the roles with an approval that is bound to these answers, and the overrides."""
 
     plan: S
     cells: Mapping[str, Row]
     verdicts: Sequence[Row]
     approved: frozenset[str] = frozenset()
+    overrides: Sequence[Row] = ()
 
     def made(self, stage: str) -> bool:
         """Whether the stage succeeded."""
@@ -54,8 +56,10 @@ def record_of(registry: Registry, plan: S) -> Record[S]:
     """What the registry knows of one version, or of one window of traffic."""
     cells = {cell["stage"]: cell for cell in queries.cells(registry, plan.domain, plan.number)}
     verdicts = registry.verdicts(plan.domain, plan.number)
-    approved = approved_roles(registry, plan) if isinstance(plan, Plan) else ()
-    return Record(plan, cells, verdicts, frozenset(approved))
+    if not isinstance(plan, Plan):
+        return Record(plan, cells, verdicts)
+    overridden_ = decisions.overrides(registry, plan.domain, plan.number)
+    return Record(plan, cells, verdicts, frozenset(approved_roles(registry, plan)), overridden_)
 
 
 def records_of(registry: Registry, domain: str) -> list[Record[Plan]]:
@@ -67,13 +71,14 @@ def records_of(registry: Registry, domain: str) -> list[Record[Plan]]:
         cells.setdefault(cell["number"], {})[cell["stage"]] = cell
     for verdict in queries.unfinished_verdicts(registry, domain):
         verdicts.setdefault(verdict["number"], []).append(verdict)
-    approved = queries.approved_numbers(registry, domain)
+    approved, overridden_ = queries.approved_numbers(registry, domain), decisions.all_overrides(registry, domain)
     return [
         Record(
             plan,
             cells.get(plan.number, {}),
             verdicts.get(plan.number, []),
             frozenset(approved_roles(registry, plan) if plan.number in approved else ()),
+            overridden_.get(plan.number, ()),
         )
         for plan in registry.plans(domain)
     ]
@@ -89,11 +94,13 @@ def standing(record: Record[Any], stage: str, check: str) -> Standing:
     if not record.made(stage):
         plan = record.plan
         return Standing(False, f"{BY_NAME[stage].asset} of {plan.domain} {plan.version} has not been made yet")
-    approved = record.approved if stage == "evaluate" else frozenset()
     rows = [row for row in record.verdicts if row["stage"] == stage]
     if check == VERDICT:
-        return _verdict(record.roles(stage), approved, rows)
-    return _gate([row for row in rows if row["gate"] == check], approved)
+        return _verdict(record, rows)
+    approved = record.approved if stage == "evaluate" else frozenset()
+    if stage == "shadow":  # there an approval is part of the request
+        approved = frozenset(role for role, said in record.roles(stage).items() if said == "approved")
+    return _gate([row for row in rows if row["gate"] == check], approved, record.overrides)
 
 
 def held_before(record: Record[Any], stage: str) -> str:
@@ -108,21 +115,24 @@ def held_before(record: Record[Any], stage: str) -> str:
     return ""
 
 
-def _gate(rows: list[Row], approved: frozenset[str]) -> Standing:
+def _gate(rows: list[Row], approved: frozenset[str], overrides: Sequence[Row]) -> Standing:
     if not rows:
         return Standing(False, "missing: the stage gave no verdict for this gate")
-    noes = [row for row in rows if not _may_go_on(row, approved)]
+    noes = [row for row in rows if not _may_go_on(row, approved, overrides)]
     passed = not any(row["role"] == "" for row in noes) and len(noes) < len(rows)
     if not noes:
         return Standing(passed, "; ".join(_said(row) for row in rows), rows)
     return Standing(passed, "; ".join(_said(row) for row in noes), rows)
 
 
-def _may_go_on(row: Row, approved: frozenset[str]) -> bool:
-    """A FAIL stands; an INSUFFICIENT one can be outweighed by a named approval of this evidence."""
-    if not row["blocking"] or row["verdict"] not in ("FAIL", "INSUFFICIENT"):
+def _may_go_on(row: Row, approved: frozenset[str], overrides: Sequence[Row]) -> bool:
+    """A FAIL stands unless it is overridden; an INSUFFICIENT one can be outweighed by a named approval of this
+    evidence."""
+    if not row["blocking"] or row["verdict"] not in NOES:
         return True
-    return row["verdict"] == "INSUFFICIENT" and row["role"] in approved
+    if row["verdict"] == "INSUFFICIENT" and row["role"] in approved:
+        return True
+    return is_overridden(row, overrides)
 
 
 def _said(row: Row) -> str:
@@ -130,13 +140,16 @@ def _said(row: Row) -> str:
     return f"{who}{row['verdict']}" + (f", {row['reason']}" if row["reason"] else "")
 
 
-def _verdict(roles: dict[str, str], approved: frozenset[str], rows: list[Row]) -> Standing:
+def _verdict(record: Record[Any], rows: list[Row]) -> Standing:
     from slm_assets.stages.package import promotable  # what packages also loads models
 
+    roles, approved = record.roles("evaluate"), record.approved
+    instead = overridden(rows, record.overrides, approved)
     told = "; ".join(f"{role}: {outcome}" for role, outcome in sorted(roles.items())) or "no role was judged"
-    passed = promotable(roles, approved)
-    named = sorted(set(passed) & approved)
+    passed = promotable(roles, approved, instead)
+    named = sorted(set(passed) & approved - instead)
     note = f" (approved: {', '.join(named)})" if named else ""
+    note += f" (overridden: {', '.join(sorted(instead))})" if instead else ""
     return Standing(bool(passed), told + note, rows)
 
 

@@ -14,6 +14,8 @@ Outcome = str
 
 def outcome(record: Record[Plan]) -> Outcome:
     """How far a version came."""
+    if record.made("deploy"):
+        return "promoted"
     for stage in STAGES:
         cell = record.cells.get(stage.name)
         if cell is None:
@@ -29,9 +31,12 @@ def role_outcomes(record: Record[Plan]) -> dict[str, Outcome]:
     """Per role: promoted, held, deferred, failed or open."""
     whole = outcome(record)
     bundled = record.roles("package")
+    shadowed, deployed = record.roles("shadow"), record.roles("deploy")
     roles: dict[str, Outcome] = {}
     for role, verdict in record.roles("evaluate").items():
         may_go = bundled.get(role) == "promotable" or (not bundled and verdict == "pass")
+        if record.made("shadow"):
+            may_go = may_go and (shadowed.get(role) != "fail" or role in deployed)
         roles[role] = whole if may_go or whole == "failed" else "held"
     return roles
 

@@ -72,7 +72,13 @@ STAGES: tuple[Stage, ...] = (
         "One bundle, one digest, proven to answer as the evaluated model did",
     ),
     Stage(
-        "deploy", "deployment", "deployment", ("evaluate", "package"), ("smoke", "drill"),
+        "shadow", "shadow_report", "shadow", ("dataset", "package"), ("shadow", "untrained"),
+        "automation/mlops/slm/shadow_eval",
+        "Challenger and incumbent on live turns that came after the dataset, judged as they arrive",
+        reads=("capture",),
+    ),
+    Stage(
+        "deploy", "deployment", "deployment", ("evaluate", "package", "shadow"), ("smoke", "drill"),
         "automation/mlops/slm/deploy",
         "The engine flag of each role that passed, flipped in one transaction",
     ),

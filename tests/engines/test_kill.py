@@ -15,7 +15,7 @@ from slm_assets.registry.registry import Registry
 from tests.conftest import FIXTURES, Workplace
 
 CHILD = Path(__file__).with_name("chain_child.py")
-STAGES = ["dataset", "label", "finetune", "evaluate", "package", "deploy"]
+STAGES = ["dataset", "label", "finetune", "evaluate", "package", "shadow", "deploy"]
 
 
 def place_in(folder: Path) -> Workplace:

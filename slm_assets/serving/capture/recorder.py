@@ -19,10 +19,13 @@ import orjson
 from slm_assets.domain.outcomes import GOOD
 from slm_assets.serving.capture.records import (
     OutcomeRecord,
+    Record,
     Redactor,
+    ShadowRecord,
     TurnRecord,
     outcome_line,
     redacted,
+    shadow_line,
     turn_line,
     why_kept,
 )
@@ -59,7 +62,7 @@ class Recorder:
     ) -> None:  # fmt: skip
         self._folder, self._redact, self._name = folder, redact, name
         self._limits, self._clock = limits, clock
-        self._queue: deque[TurnRecord | OutcomeRecord] = deque()
+        self._queue: deque[Record] = deque()
         self._queued_bytes = 0
         self._to_forget: deque[tuple[Scope, str]] = deque()
         self._lock = threading.Lock()
@@ -80,7 +83,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="slm-capture", daemon=True)
         self._thread.start()
 
-    def offer(self, record: TurnRecord | OutcomeRecord) -> bool:
+    def offer(self, record: Record) -> bool:
         """Queue a record; False where it was dropped because the queue is full."""
         with self._lock:
             full = (
@@ -145,12 +148,14 @@ class Recorder:
                 self._guarded(writer.seal if writer.old(now) else writer.sync)
             self._room.clear()
 
-    def _take(self, record: TurnRecord | OutcomeRecord, now: float) -> None:
+    def _take(self, record: Record, now: float) -> None:
         try:
             words = redacted(record, self._redact)
             if isinstance(record, TurnRecord):
                 kept = why_kept(record)
                 line = orjson.dumps(turn_line(record, words, kept or "outcome"))
+            elif isinstance(record, ShadowRecord):
+                line = orjson.dumps(shadow_line(record, words))
             else:
                 line = orjson.dumps(outcome_line(record, words))
         except Exception as error:
@@ -160,6 +165,8 @@ class Recorder:
             return
         if isinstance(record, OutcomeRecord):
             self._outcome(record, line, now)
+        elif isinstance(record, ShadowRecord):
+            self._write(record.scope, line, "shadow", now)
         elif kept is None:
             self.dropped["waiting_room_full"] += self._waiting.put(record.turn.id, line, now)
         else:

@@ -42,6 +42,22 @@ class OutcomeRecord:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class ShadowRecord:
+    """What a version answered beside what served, not yet redacted. `answers`: role → {"output", "valid",
+    "confidence", "fallback", "error", "seconds"}."""
+
+    scope: Scope
+    turn_id: str
+    at: float
+    version: str
+    answers: dict[str, dict[str, Any]]
+    size: int
+
+
+Record = TurnRecord | OutcomeRecord | ShadowRecord
+
+
 def why_kept(record: TurnRecord) -> Kept | None:
     """Why a turn is kept as soon as it was answered; None: only if a bad outcome follows."""
     answers = record.turn.answers.values()
@@ -52,7 +68,7 @@ def why_kept(record: TurnRecord) -> Kept | None:
     return "sampled" if sampled(record.scope, record.conversation or record.turn.id, record.rate) else None
 
 
-def redacted(record: TurnRecord | OutcomeRecord, redact: Redactor) -> dict[str, Json]:
+def redacted(record: Record, redact: Redactor) -> dict[str, Json]:
     """Everything in a record that a user, a model or a tool wrote, through the redactor; each value by itself, as
     a policy names places in it."""
 
@@ -61,6 +77,8 @@ def redacted(record: TurnRecord | OutcomeRecord, redact: Redactor) -> dict[str, 
 
     if isinstance(record, OutcomeRecord):
         return {"detail": clean(record.detail)}
+    if isinstance(record, ShadowRecord):
+        return {"outputs": {role: clean(answer["output"]) for role, answer in record.answers.items()}}
     answers = record.turn.answers
     return {
         "input": clean(record.turn.value),
@@ -110,6 +128,21 @@ def outcome_line(record: OutcomeRecord, words: dict[str, Json]) -> dict[str, Any
         "role": record.role,
         "signal": record.signal,
         "detail": words["detail"],
+    }
+
+
+def shadow_line(record: ShadowRecord, words: dict[str, Json]) -> dict[str, Any]:
+    """The record of what a version answered beside what served, as it is stored."""
+    scope, outputs = record.scope, words["outputs"]
+    return {
+        "kind": "shadow",
+        "turn_id": record.turn_id,
+        "at": _iso(record.at),
+        "tenant": scope.tenant,
+        "project": scope.project,
+        "domain": scope.domain,
+        "version": record.version,
+        "answers": {role: {**answer, "output": outputs[role]} for role, answer in record.answers.items()},
     }
 
 

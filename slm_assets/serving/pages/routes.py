@@ -62,7 +62,7 @@ class Pages:
     async def index(self, request: Request) -> Response:
         """Every domain that the caller may see, a line each."""
         tenant = request.scope["state"]["tenant"]
-        visible = self._engines.registries(tenant)
+        visible = self._engines.visible(tenant)
 
         def read() -> list[Any]:
             return [facts(registry, config) for config, registry in visible]
@@ -98,7 +98,7 @@ class Pages:
 
     def _own(self, request: Request) -> tuple[Any, Registry]:
         name = request.path_params["domain"]
-        for config, registry in self._engines.registries(request.scope["state"]["tenant"]):
+        for config, registry in self._engines.visible(request.scope["state"]["tenant"]):
             if config.name == name:
                 return config, registry
         raise Problem(404, "domain", f"there is no domain {shown(name)} for this token")

@@ -2,6 +2,7 @@
 
     turns/000012.jsonl      the turns that window 12 brought, in the order in which they were read
     outcomes/000012.jsonl   the outcomes that it brought, also of turns of earlier parts
+    shadows/000012.jsonl    what versions answered beside what served, {turn_id, at, version, answers}
     known/000012            16 bytes for each turn and outcome, by which it is known again
     manifest.json           counts, first and last time of each part, what was refused
 
@@ -21,7 +22,7 @@ from slm_assets.canonical import Json
 from slm_assets.stages.traffic.reader import Outcomes
 from slm_assets.stages.traffic.records import joined
 
-TURNS, OUTCOMES, KNOWN, MANIFEST = "turns", "outcomes", "known", "manifest.json"
+TURNS, OUTCOMES, SHADOWS, KNOWN, MANIFEST = "turns", "outcomes", "shadows", "known", "manifest.json"
 
 
 def part_name(number: int) -> str:
@@ -72,6 +73,16 @@ def outcomes_of(folder: Path) -> dict[str, Outcomes]:
     for path in sorted((folder / OUTCOMES).glob("*.jsonl")):
         for record in canonical.read_jsonl(path):
             found.setdefault(record["turn_id"], Outcomes()).add(record)
+    return found
+
+
+def shadows_of(folder: Path, version: str) -> dict[str, dict[str, Any]]:
+    """Turn id → what a version answered beside what served, by role."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((folder / SHADOWS).glob("*.jsonl")):
+        for record in canonical.read_jsonl(path):
+            if record["version"] == version:
+                found[record["turn_id"]] = record["answers"]
     return found
 
 

@@ -1,4 +1,5 @@
-"""What the loop keeps: windows of traffic, triggers and live numbers, retrains, budget, reviews, erasures."""
+"""What the loop keeps: windows of traffic, triggers and live numbers, retrains, budget, reviews, what people decided
+about a version, erasures."""
 
 from __future__ import annotations
 
@@ -50,6 +51,10 @@ def _count() -> sa.Column[Any]:
     return sa.Column("n", sa.Integer, nullable=False)
 
 
+def _version() -> sa.Column[Any]:
+    return sa.Column("number", sa.Integer, nullable=False)
+
+
 def upgrade() -> None:
     """Create the tables and their indices; nothing that was there changes."""
     _numbered(
@@ -83,7 +88,25 @@ def upgrade() -> None:
     )  # fmt: skip
     _log("erasures", _text("domain"), _text("kind", 16), _text("pseudonym"), _json("detail"))
     op.create_table("tombstones", _key("tenant"), _key("project"), _key("sha256"), _text("manifest"), _text("at", 32))
+    _log(
+        "overrides", _text("domain"), _version(), _text("role"), _text("gate", 32), _text("verdict", 24),
+        _text("evidence"), _words("reason"),
+    )  # fmt: skip
+    _log(
+        "holds",
+        _text("domain"),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("held", sa.Boolean, nullable=False),
+        _words("reason"),
+    )
+    _log(
+        "live_shadows", _text("domain"), sa.Column("number", sa.Integer), _text("release", nullable=True),
+        sa.Column("sample", sa.Float, nullable=False), _words("reason"),
+    )  # fmt: skip
     scope = ["tenant", "project", "domain"]
+    op.create_index("overrides_by_version", "overrides", [*scope, "number"])
+    op.create_index("holds_by_version", "holds", [*scope, "number", "id"])
+    op.create_index("live_shadows_by_domain", "live_shadows", [*scope, "id"])
     op.create_index("retrains_by_domain", "retrains", [*scope, "id"])
     op.create_index("retrains_by_state", "retrains", ["tenant", "project", "state", "domain"])
     op.create_index("budget_by_state", "budget", ["tenant", "project", "state", "domain"])

@@ -1,0 +1,135 @@
+"""What runs around a promotion: a sensor that watches fresh ones, and jobs by which a person approves and rolls back
+from the UI."""
+
+import json
+from datetime import UTC, datetime
+
+import dagster as dg
+from pydantic import Field
+
+from slm_assets.automation import tags
+from slm_assets.domain.loading import list_domains
+from slm_assets.errors import BadInputError, SlmError
+from slm_assets.registry.home import Home
+from slm_assets.registry.windows import newest_traffic
+from slm_assets.stages.plans import open_domain, registry_of
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Look at the live answers of fresh promotions as traffic is captured; take back those that do worse.",
+)
+def watch_promotions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Each domain with a fresh promotion, once for each captured window; no run is started."""
+    home, now = Home.from_env(), datetime.now(UTC)
+    seen: dict[str, int] = json.loads(context.cursor or "{}")
+    told: list[str] = []
+    looked: dict[str, int] = {}
+    for name in list_domains(home.domains):
+        try:
+            window = _due(home, name, seen.get(name, 0))
+            if window is None:
+                continue
+            looked[name] = window
+            told += _watch(home, name, now)
+        except SlmError as error:
+            told.append(f"{name}: {error.message}")
+            context.log.error(f"{name}: {error}")
+    reason = "; ".join(told) or "no fresh promotion with new traffic"
+    if not looked:
+        return dg.SkipReason(reason)
+    return dg.SensorResult(skip_reason=reason, cursor=json.dumps({**seen, **looked}))
+
+
+def _due(home: Home, name: str, seen: int) -> int | None:
+    """The newest captured window of a domain that a release answers for, where it was not looked at yet."""
+    registry = registry_of(home, name)
+    if not any(flag.engine == "release" for flag in registry.flags(name).values()):
+        return None
+    newest = newest_traffic(registry, name)
+    return int(newest["number"]) if newest and newest["number"] > seen else None
+
+
+def _watch(home: Home, name: str, now: datetime) -> list[str]:
+    from slm_assets.engines.watching import watch_domain
+
+    domain, registry = open_domain(home, name)
+    found = watch_domain(domain, registry, actor="watch_promotions", now=now)
+    return [f"{name}.{one.role}: {'rolled back, ' if one.rolled_back else ''}{one.sentence}" for one in found]
+
+
+class Approval(dg.Config):
+    """Whom and what an approval is of. `roles` empty: all that did not fail. `override`: gates whose no is outweighed,
+    which needs a reason of ten characters."""
+
+    domain: str
+    version: str
+    by: str
+    roles: list[str] = Field(default=[])
+    reason: str = ""
+    override: list[str] = Field(default=[])
+
+
+class Rollback(dg.Config):
+    """What is rolled back. `roles` empty: all. `to` empty: what served before; else v2, or oracle."""
+
+    domain: str
+    by: str
+    roles: list[str] = Field(default=[])
+    to: str = ""
+    reason: str = "asked for in the Dagster UI"
+
+
+@dg.op
+def approve_a_version(context: dg.OpExecutionContext, config: Approval) -> None:
+    """Record a named approval; the version's deployment may then be materialised."""
+    from slm_assets.stages.approvals import approve
+
+    try:
+        registry = registry_of(Home.from_env(), config.domain)
+        result = approve(
+            registry, config.domain, config.version, roles=config.roles or None, actor=config.by,
+            reason=config.reason, override=config.override,
+        )  # fmt: skip
+    except SlmError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    _tag(context, {tags.DOMAIN: config.domain, tags.VERSION: config.version, tags.ACTOR: config.by})
+    context.log.info(f"{config.domain} {config.version}: {', '.join(result['roles'])} approved by {config.by}")
+
+
+@dg.op
+def roll_roles_back(context: dg.OpExecutionContext, config: Rollback) -> None:
+    """Flip the flags back; the target is proven first."""
+    from slm_assets.engines.rolling_back import roll_back
+
+    try:
+        if not config.by.strip():
+            raise BadInputError("a rollback needs a name", cure="set by")
+        registry = registry_of(Home.from_env(), config.domain)
+        result = roll_back(
+            registry, config.domain, roles=config.roles or None, to=config.to or None, reason=config.reason,
+            actor=config.by,
+        )  # fmt: skip
+    except SlmError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    _tag(context, {tags.DOMAIN: config.domain, tags.ACTOR: config.by})
+    context.log.info(f"{config.domain}: {result['action']} in {result['seconds']:.2f} s: {result['changes']}")
+
+
+@dg.job(
+    description="Approve a version by name: its first promotion, or what is undecided; then materialise deployment."
+)
+def approve_version() -> None:
+    """One op: the approval."""
+    approve_a_version()
+
+
+@dg.job(description="Flip roles of a domain back to what served before, or to a version that served; nothing is built.")
+def rollback_roles() -> None:
+    """One op: the rollback."""
+    roll_roles_back()
+
+
+def _tag(context: dg.OpExecutionContext, wanted: dict[str, str]) -> None:
+    context.instance.add_run_tags(context.run.run_id, wanted)
