@@ -251,6 +251,21 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "serving.consuming_playbook",
         "serving.engine_flags",
     ),
+    "stages.rows.captured": (
+        "improvement.relabel",
+        "improvement.relabel.status",
+        "improvement.relabel.max_share",
+        "improvement.relabel.max_turns",
+    ),
+    "stages.traffic.selection": (
+        "improvement.relabel.audit_share",
+        "improvement.relabel.review_share",
+        "improvement.relabel.confidence_below",
+        "improvement.relabel.per_user",
+        "improvement.relabel.per_conversation",
+    ),
+    "stages.traffic.poison": ("improvement.relabel.min_users", "improvement.relabel.max_lift"),
+    "stages.reviews": ("improvement.relabel.review_items",),
     WAITS + "the loop": (
         "improvement.status",
         "improvement.schedule",

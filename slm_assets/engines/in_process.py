@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from slm_assets import canonical
 from slm_assets.errors import ArtifactError, BadInputError, BusyError, HeldError, SlmError
-from slm_assets.registry.registry import CellRecord, Registry
+from slm_assets.registry.registry import CellRecord, Plan, Registry
 from slm_assets.registry.windows import Window
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.requests import Subject, request_for
@@ -88,6 +88,10 @@ def make_cell(
             _verify(registry, request, receipt)
         _refuse_other_outputs(registry, plan, receipt)
         registry.commit(_record(registry, plan, receipt, envelope))
+        if stage == "dataset" and isinstance(plan, Plan) and plan.window and receipt.status == "succeeded":
+            from slm_assets.stages.reviews import refresh
+
+            refresh(registry, plan, actor=actor)
         return Outcome(receipt, False, run_dir, engine, envelope.run_id)
 
 
