@@ -15,6 +15,7 @@ from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.handoffs import handoffs_app
 from slm_assets.cli.playbooks import playbooks_app
 from slm_assets.cli.replay import replay
+from slm_assets.cli.review import review
 from slm_assets.cli.serve import serve_app
 from slm_assets.cli.stage import stage_app
 from slm_assets.errors import BadInputError, ConfigError, SlmError
@@ -37,6 +38,7 @@ app.add_typer(playbooks_app, name="playbooks")
 app.add_typer(handoffs_app, name="handoffs")
 app.add_typer(serve_app)
 app.command()(replay)
+app.command()(review)
 
 
 @app.command()

@@ -32,6 +32,10 @@ AT_RANDOM = frozenset({"audit", "need"})
 _BATCH = 400
 
 
+class DecidedError(BadInputError):
+    """An item is not what it was when it was looked at."""
+
+
 def item_id(domain: str, role: str, turn_input: Json) -> str:
     """The id of an item: the same for the same input of a role, however often it is found."""
     return canonical.digest([domain, role, turn_input])[:32]
@@ -64,7 +68,7 @@ def offer(
 
 
 def items(
-    registry: Registry, domain: str, *, state: State | None = None, role: str | None = None, limit: int = 1_000
+    registry: Registry, domain: str, *, state: str | None = None, role: str | None = None, limit: int = 1_000
 ) -> list[Row]:
     """Items, the oldest first."""
     keys = {"domain": domain} | ({"state": state} if state else {}) | ({"role": role} if role else {})
@@ -99,7 +103,7 @@ def change(
 ) -> Row:
     """Bring an item into a state, with its label where it is decided; `revision` is the one that was looked at.
 
-    BadInputError where somebody else was faster, or where there is no way from its state.
+    DecidedError where somebody else was faster, or where there is no way from its state.
     """
     with registry._database.write(f"{registry.tenant}/{registry.project}") as connection:
         where = registry._is(t.review_items, domain=domain, item=name)
@@ -107,12 +111,12 @@ def change(
         if row is None:
             raise BadInputError(f"{domain}: no review item is {name[:40]!r}", cure=f"see `slm review {domain} --list`")
         if row["revision"] != revision:
-            raise BadInputError(
+            raise DecidedError(
                 f"{domain}: item {name[:12]} was {row['state']} by {row['author'] or 'somebody'} in the meantime",
                 cure="look at it again; deciding once more replaces that decision, and both stay on record",
             )
         if row["state"] not in FROM[to]:
-            raise BadInputError(f"{domain}: item {name[:12]} is {row['state']} and cannot become {to}")
+            raise DecidedError(f"{domain}: item {name[:12]} is {row['state']} and cannot become {to}")
         values = {"state": to, "author": actor, "revision": revision + 1, "changed_at": now(), "label": label}
         connection.execute(update(t.review_items).where(*where).values(**values))
         told = {"item": name, "role": row["role"], "revision": revision + 1, "label": label}

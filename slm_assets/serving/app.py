@@ -16,6 +16,7 @@ from slm_assets.serving.guard import Guard
 from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.paths import Paths
 from slm_assets.serving.problems import Problem
+from slm_assets.serving.reviewing import Reviewing
 from slm_assets.serving.tokens import Tokens
 
 
@@ -32,7 +33,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
     """The application. It starts and ends `engines` and `recorder`; None keeps nothing of the traffic."""
     metrics = Metrics()
     metrics.watch(lambda: _numbers(engines, recorder))
-    paths = Paths(engines, recorder, metrics)
+    paths, reviewing = Paths(engines, recorder, metrics), Reviewing(engines)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -55,6 +56,10 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
         ("POST", "/v1/feedback/{turn_id}", paths.feedback),
         ("GET", "/v1/{domain:name}/{role}/engine", paths.engine),
         ("GET", "/v1/models", paths.models),
+        ("GET", "/v1/review/{domain}", reviewing.listed),
+        ("POST", "/v1/review/{domain}/{item}", reviewing.change),
+        ("GET", "/review/{domain}", reviewing.page),
+        ("GET", "/review/static/{name}", reviewing.static),
         ("GET", "/healthz", paths.health),
         ("GET", "/readyz", paths.ready),
         ("GET", "/metrics", paths.prometheus),

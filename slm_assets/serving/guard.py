@@ -13,6 +13,8 @@ from slm_assets.serving.tokens import OPERATOR, Tokens
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """What a probe asks: it has neither token nor the service's name, and says nothing about anybody."""
+PAGES = "/review/"
+"""Pages are empty forms, the same for everybody: they ask for what they show with a token, as any program."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = [
     (b"x-content-type-options", b"nosniff"),
@@ -68,7 +70,9 @@ class Guard:
 
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SAFE]
+                # A page brings a policy of its own; of two the browser would hold to both.
+                there = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _SAFE if pair[0] not in there)]
             await send(message)
 
         await self._app(scope, receive, hardened)
@@ -89,6 +93,8 @@ class Guard:
             raise Problem(421, "host", "the service is not known under this Host", cure="--allow-host names others")
         if origin and _name(origin.rpartition(b"://")[2]) not in self._hosts:
             raise Problem(403, "origin", "requests from other origins are refused")
+        if scope["path"].startswith(PAGES):
+            return ""
         if not self._tokens:
             return OPERATOR
         scheme, _, token = authorization.partition(b" ")
