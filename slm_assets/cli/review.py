@@ -146,7 +146,7 @@ def _edited(row: Row) -> Any:
     import orjson
 
     start: Any = next(iter(row["candidates"].values()), {})
-    text = click.edit(orjson.dumps(start, option=orjson.OPT_INDENT_2).decode(), extension=".json")
+    text = click.edit(pretty(start), extension=".json")
     try:
         return None if text is None else orjson.loads(text)
     except ValueError as error:
@@ -162,14 +162,14 @@ def pretty(value: Any) -> str:
     """JSON on several lines, for people."""
     import orjson
 
-    return visible(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode())
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
 
 
 def compact(value: Any) -> str:
     """JSON on one line, for people."""
     from slm_assets import canonical
 
-    return visible(canonical.text(value))
+    return canonical.text(value)
 
 
 def _line(row: Row) -> dict[str, Any]:
@@ -177,12 +177,12 @@ def _line(row: Row) -> dict[str, Any]:
 
 
 def _decided(row: dict[str, Any]) -> None:
-    _say(f"{row['item'][:12]} {row['state']} by {visible(row['author'])}, revision {row['revision']}")
+    _say(f"{row['item'][:12]} {row['state']} by {row['author']}, revision {row['revision']}")
 
 
 def _history(found: dict[str, Any]) -> None:
     for one in found["history"]:
-        _say(f"{one['at'][:19]}  {one['state']:10} {visible(one['author'])}  {compact(one['label'])}")
+        _say(f"{one['at'][:19]}  {one['state']:10} {one['author']}  {compact(one['label'])}")
 
 
 def _list(found: dict[str, Any]) -> None:
@@ -202,12 +202,12 @@ def _list(found: dict[str, Any]) -> None:
         table = Table("item", "role", "why", "turn", "input", "candidates or label", box=None, header_style="bold")
         for row in found["items"]:
             answer = row["candidates"] if row["label"] is None else row["label"]
-            cells = (row["item"][:12], row["role"], row["why"], row["turn"], compact(row["input"])[:120])
-            table.add_row(*map(Text, (*cells, compact(answer)[:160])))
+            cells = [row["item"][:12], row["role"], row["why"], row["turn"], compact(row["input"])[:120]]
+            table.add_row(*(Text(visible(cell)) for cell in [*cells, compact(answer)[:160]]))
         CONSOLE.print(table)
 
 
 def _say(text: str) -> None:
     from slm_assets.cli.render import CONSOLE
 
-    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
+    CONSOLE.print(visible(text), markup=False, highlight=False, soft_wrap=True)
