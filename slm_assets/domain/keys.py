@@ -157,6 +157,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "data.near_duplicates",
         "data.near_duplicates.threshold",
         "data.near_duplicates.min_words",
+        "improvement.relabel.status",
     ),
     "stages.rows.ingest": (
         "data",
@@ -253,9 +254,10 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     "stages.rows.captured": (
         "improvement.relabel",
-        "improvement.relabel.status",
         "improvement.relabel.max_share",
         "improvement.relabel.max_turns",
+        "improvement.relabel.min_users",
+        "improvement.relabel.max_lift",
     ),
     "stages.traffic.selection": (
         "improvement.relabel.audit_share",
@@ -264,7 +266,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.relabel.per_user",
         "improvement.relabel.per_conversation",
     ),
-    "stages.traffic.poison": ("improvement.relabel.min_users", "improvement.relabel.max_lift"),
     "stages.reviews": ("improvement.relabel.review_items",),
     WAITS + "the loop": (
         "improvement.status",
