@@ -141,6 +141,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.promotion_gates",
     ),
     "domain.checks": ("eval.certify",),
+    "domain.simulation": ("improvement.simulation",),
     "domain.turns": ("roles[].reads",),
     "models.oracle": (
         "roles[].deterministic_oracle",
@@ -275,8 +276,8 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.min_new_real_turns",
     ),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
-    WAITS + "clusters": (
-        "stages.*.container",
+    "noetl.stage_book": ("stages.*.container",),
+    "domain.compute": (
         "stages.*.container.image",
         "stages.*.container.namespace",
         "stages.*.container.service_account",

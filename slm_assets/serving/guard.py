@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,8 +15,6 @@ from slm_assets.serving.tokens import OPERATOR, Tokens
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """What a probe asks: it has neither token nor the service's name, and says nothing about anybody."""
-PAGES = "/review/"
-"""Pages are empty forms, the same for everybody: they ask for what they show with a token, as any program."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = [
     (b"x-content-type-options", b"nosniff"),
@@ -93,18 +93,28 @@ class Guard:
             raise Problem(421, "host", "the service is not known under this Host", cure="--allow-host names others")
         if origin and _name(origin.rpartition(b"://")[2]) not in self._hosts:
             raise Problem(403, "origin", "requests from other origins are refused")
-        if scope["path"].startswith(PAGES):
-            return ""
         if not self._tokens:
             return OPERATOR
-        scheme, _, token = authorization.partition(b" ")
-        tenant = self._tokens.tenant(token.strip()) if scheme.lower() == b"bearer" else None
+        token = _token(authorization)
+        tenant = self._tokens.tenant(token) if token else None
         if tenant is None:
             raise Problem(
                 401, "token", "no valid bearer token",
-                cure="send the header `Authorization: Bearer <token>`", headers={"www-authenticate": "Bearer"},
+                cure="send the header `Authorization: Bearer <token>`, or the token as a browser's password",
+                headers={"www-authenticate": 'Bearer, Basic realm="slm-assets", charset="UTF-8"'},
             )  # fmt: skip
         return tenant
+
+
+def _token(authorization: bytes) -> bytes:
+    """The token in a header: as it is, or as the password that a browser asks a person for."""
+    scheme, _, given = authorization.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return given.strip()
+    if scheme.lower() == b"basic":
+        with suppress(ValueError):
+            return b64decode(given.strip(), validate=True).partition(b":")[2]
+    return b""
 
 
 def _name(host: bytes) -> str:

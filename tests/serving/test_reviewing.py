@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,11 @@ def offer(registry: Registry, *texts: str) -> list[str]:
                 "conversation": "", "candidates": {"oracle": GREET, "correction": REFUND}}  # fmt: skip
         reviews.offer(registry, "tiny", [item], actor="tester")
     return [reviews.item_id("tiny", "triage", {"text": text}) for text in texts]
+
+
+def password(token: str) -> dict[str, str]:
+    """The header that a browser sends once a person gave the token as password."""
+    return {"Authorization": "Basic " + b64encode(f":{token}".encode()).decode()}
 
 
 def decision(**more: Any) -> dict[str, Any]:
@@ -92,15 +98,17 @@ def test_no_other_page_and_no_stranger_decides(home, registry, serve):
 def test_the_page_is_the_same_for_everybody_and_runs_only_our_script(home, registry, serve):
     offer(registry, HOSTILE)
     closed = serve(home, keep=False, tokens={"local": "LOCAL"})
-    page = closed.get("/review/tiny")
+    assert closed.get("/review/tiny").status_code == closed.get("/review/static/review.js").status_code == 401
+    own = password("local-0123456789abcdef")
+    page = closed.get("/review/tiny", headers=own)
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
-    assert page.content == closed.get("/review/%3Cscript%3E").content and b"gnp" not in page.content
+    assert page.content == closed.get("/review/%3Cscript%3E", headers=own).content and b"gnp" not in page.content
     (policy,) = page.headers.get_list("content-security-policy")
     assert "default-src 'none'" in policy and "unsafe" not in policy and "script-src 'self'" in policy
     assert b"<script>" not in page.content and b"style=" not in page.content and b" on" not in page.content
-    assert closed.get("/review/static/review.js").headers["content-type"].startswith("text/javascript")
+    assert closed.get("/review/static/review.js", headers=own).headers["content-type"].startswith("text/javascript")
     for name in ("nothing.js", "..%2freviewing.py", "%2e%2e%2freviewing.py"):
-        assert closed.get(f"/review/static/{name}").status_code in (401, 404)
+        assert closed.get(f"/review/static/{name}", headers=own).status_code == 404
     assert closed.get("/review/tiny", headers={"host": "evil.example"}).status_code == 421
     assert closed.get("/healthz").headers["content-security-policy"].startswith("default-src 'none'; frame")
 
@@ -161,13 +169,17 @@ def test_a_person_decides_with_the_keyboard_in_a_browser(home, registry, serve):
 
 @pytest.mark.slow
 @pytest.mark.skipif(browser.browser() is None, reason="no Chromium on this machine")
-def test_the_browser_asks_for_the_token(home, registry, serve):
-    offer(registry, "hello")
+def test_a_browser_that_has_the_token_shows_and_decides(home, registry, serve):
+    (name,) = offer(registry, "hello")
     with listening(serve(home, keep=False, tokens={"local": "LOCAL"}).app) as address, browser.opened() as page:
         page.open(f"{address}/review/tiny")
-        page.wait("document.activeElement.id === 'token'")
+        page.wait("document.body && !document.getElementById('counts')")
         assert "hello" not in page.text()
-        page.type("local-0123456789abcdef")
-        page.press("Enter")
+        page.call("Network.enable")
+        page.call("Network.setExtraHTTPHeaders", headers=password("local-0123456789abcdef"))
+        page.open(f"{address}/review/tiny")
         page.wait("document.body.innerText.includes('hello')")
-        page.wait("document.getElementById('asked').hidden")
+        page.js("document.getElementById('by').value = 'ada'")
+        page.press("c")
+        page.wait("document.body.innerText.includes('0 open')")
+    assert reviews.item(registry, "tiny", name)["label"] == REFUND

@@ -16,18 +16,11 @@ function say(text, wrong) {
 }
 
 async function ask(path, body) {
-  const headers = body ? { "content-type": "application/json" } : {};
-  const token = sessionStorage.getItem("slm-token");
-  if (token) headers.authorization = "Bearer " + token;
-  const answer = await fetch(path, {
-    method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials: "omit", redirect: "error",
-  });
+  const how = { method: body ? "POST" : "GET", credentials: "same-origin", redirect: "error" };
+  if (body) Object.assign(how, { headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  const answer = await fetch(path, how);
   const value = await answer.json();
   if (answer.ok) return value;
-  if (answer.status === 401) {
-    byId("asked").hidden = false;
-    byId("token").focus();
-  }
   const error = new Error([value.error.message, value.error.cure].filter(Boolean).join(": "));
   error.status = answer.status;
   throw error;
@@ -37,7 +30,6 @@ async function load() {
   try {
     const found = await ask("/v1/review/" + encodeURIComponent(domain));
     items = found.items;
-    byId("asked").hidden = true;
     byId("counts").textContent = Object.entries(found.counts).map(([state, n]) => n + " " + state).join(", ");
   } catch (error) {
     items = [];
@@ -129,11 +121,6 @@ document.addEventListener("keydown", (event) => {
 byId("save").addEventListener("click", save);
 byId("skip").addEventListener("click", () => change("skip"));
 byId("by").addEventListener("change", () => localStorage.setItem("slm-by", byId("by").value));
-byId("token").addEventListener("change", () => {
-  sessionStorage.setItem("slm-token", byId("token").value);
-  say("");
-  load();
-});
 byId("by").value = localStorage.getItem("slm-by") || "";
 byId("domain").textContent = visible(domain);
 document.title = "Review " + visible(domain);
