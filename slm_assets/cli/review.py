@@ -70,7 +70,7 @@ def review(
             return
     if history is not None:
         row = reviews.item(registry, domain, history)
-        found = {"item": row["item"], "history": reviews.history(registry, domain, row["item"])}
+        found = {"item": row["item"], "history": row["history"]}
         show(found, json, _history)
         return
     opened: dict[str, Any] = {}

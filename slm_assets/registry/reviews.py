@@ -1,7 +1,7 @@
 """Live turns that people decide: each item once, in exactly one state, every decision with its author.
 
 An item is one input of one role. It is open, decided, skipped or withdrawn; each change is a new revision of it, in
-one transaction with its audit event, so that what was decided before stays on record.
+one transaction with its audit event, and the item keeps what was decided before.
 """
 
 from __future__ import annotations
@@ -55,7 +55,15 @@ def offer(
             query = select(t.review_items.c.item).where(*registry._is(t.review_items, domain=domain), some)
             known.update(connection.scalars(query))
         at = now()
-        fixed = {**registry._scope, "domain": domain, "state": "open", "label": None, "author": "", "revision": 0}
+        fixed = {
+            **registry._scope,
+            "domain": domain,
+            "state": "open",
+            "label": None,
+            "author": "",
+            "revision": 0,
+            "history": [],
+        }
         rows = [
             {**fixed, "item": name, "opened_at": at, "changed_at": at, **item}
             for name, item in wanted.items()
@@ -117,25 +125,14 @@ def change(
             )
         if row["state"] not in FROM[to]:
             raise DecidedError(f"{domain}: item {name[:12]} is {row['state']} and cannot become {to}")
-        values = {"state": to, "author": actor, "revision": revision + 1, "changed_at": now(), "label": label}
-        connection.execute(update(t.review_items).where(*where).values(**values))
-        told = {"item": name, "role": row["role"], "revision": revision + 1, "label": label}
-        registry._audit(connection, actor, f"review.{to}", domain, None, told | {"before": row["label"]})
-        return {**row, **values}
-
-
-def history(registry: Registry, domain: str, name: str) -> list[dict[str, Any]]:
-    """The changes of an item, oldest first: {at, author, state, revision, label}."""
-    return [
-        {
-            "at": event["at"],
-            "author": event["actor"],
-            "state": event["action"].removeprefix("review."),
-            **{key: event["detail"][key] for key in ("revision", "label")},
-        }
-        for event in registry.audit(domain)
-        if event["action"].startswith("review.") and event["detail"].get("item") == name
-    ]
+        values = {"state": to, "author": actor, "revision": revision + 1, "label": label}
+        at = now()
+        # With the item, and not in the audit, which is for ever: labels may hold words of users.
+        values["history"] = [*row["history"], {"at": at, **values}]
+        connection.execute(update(t.review_items).where(*where).values(**values, changed_at=at))
+        told = {"item": name, "role": row["role"], "revision": revision + 1}
+        registry._audit(connection, actor, f"review.{to}", domain, None, told)
+        return {**row, **values, "changed_at": at}
 
 
 def decided_rows(registry: Registry, domain: str) -> tuple[list[Json], list[Json]]:
@@ -149,6 +146,7 @@ def decided_rows(registry: Registry, domain: str) -> tuple[list[Json], list[Json
     for rows in turns.values():
         labels = {row["role"]: row["label"] for row in rows}
         line = {"id": rows[0]["turn"], "input": rows[0]["input"], "labels": labels, "label_source": "reviewed"}
+        line["turn"] = rows[0]["turn"]  # by which an erasure finds it, whatever its id becomes
         (at_random if all(row["why"] in AT_RANDOM for row in rows) else picked).append(line)
     return _distinct(at_random), _distinct(picked)
 

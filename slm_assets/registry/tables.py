@@ -346,6 +346,7 @@ review_items = _scoped(
     Column("label", JSON),
     _words("author"),
     Column("revision", Integer, nullable=False),
+    Column("history", JSON, nullable=False),
     _text("opened_at", 32),
     _text("changed_at", 32),
     Index("review_items_by_state", "tenant", "project", "domain", "state", "opened_at"),

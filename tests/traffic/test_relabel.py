@@ -193,7 +193,7 @@ def test_a_planted_word_stays_out_and_changes_no_prediction(traffic: Traffic, tm
     planted = [row for row in after["captured"] if row["planted"]]
     assert len(planted) == 50 == manifest["captured"]["planted"]["turns"], "as many as one user may have"
     reason = "rare word with one label: 'zorblax' with triage:/intent=refund in 50 turns of 1 user"
-    assert reason in manifest["captured"]["planted"]["pairs"]
+    assert {row["planted"] for row in planted} == {reason} and "zorblax" not in json.dumps(manifest)
     assert {name: after[name] for name in SPLITS} == {name: before[name] for name in SPLITS}
     models = []
     for one in (plan, after_plan):

@@ -115,7 +115,7 @@ def test_every_change_is_on_record_and_only_some_lead_on(traffic: Traffic):
         reviews.change(registry, "tiny", name, "skipped", revision=2, actor="eve")
     reviews.change(registry, "tiny", name, "withdrawn", revision=2, actor="ada")
     reviews.change(registry, "tiny", name, "open", revision=3, actor="ada")
-    assert [(one["author"], one["state"], one["label"]) for one in reviews.history(registry, "tiny", name)] == [
+    assert [(one["author"], one["state"], one["label"]) for one in reviews.item(registry, "tiny", name)["history"]] == [
         ("ada", "decided", GREET), ("bob", "decided", REFUND), ("ada", "withdrawn", None), ("ada", "open", None),
     ]  # fmt: skip
     assert reviews.counts(registry, "tiny") == {"open": 1, "decided": 0, "skipped": 0, "withdrawn": 0}

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from slm_assets.domain.outcomes import GOOD
 from slm_assets.domain.relabel import Relabel
 from slm_assets.stages.rows.fields import hash64
-from slm_assets.stages.traffic.records import GOOD
 
 NEGATIVE, BROKEN, UNCOVERED, DISAGREES, UNSURE, AUDIT = range(6)
 WHY = ("outcome", "invalid", "uncovered", "disagreement", "low_confidence", "audit")
