@@ -17,6 +17,7 @@ from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.loop import loop_app
 from slm_assets.cli.promotions import approve, hold, rollback, shadow, watch_promotion
 from slm_assets.cli.replay import replay
+from slm_assets.cli.review import review
 from slm_assets.cli.serve import serve_app
 from slm_assets.cli.simulate import simulate_app
 from slm_assets.errors import BadInputError, SlmError
@@ -34,6 +35,7 @@ app.add_typer(group("handoffs"), name="handoffs")
 app.add_typer(serve_app)
 app.add_typer(simulate_app)
 app.command()(replay)
+app.command()(review)
 app.command()(erase)
 for command in (approve, hold, rollback, shadow):
     app.command()(command)

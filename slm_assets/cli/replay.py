@@ -15,7 +15,7 @@ def replay(
     by: Annotated[str, typer.Option("--by", help="Who acts, for the audit.")] = "operator",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, nothing else.")] = False,
 ) -> None:
-    """Read what the consuming playbook did since the last time; redacted, it joins the next version's rows.
+    """Read what the consuming playbook did since the last time; redacted, it joins the captured traffic.
 
     What is read is said by `data.event_log_replay`, what is removed by `data.redaction_policy`. Exits 1 where
     the server went away; what it had answered until then is kept.

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from slm_assets.domain.block import Block, Identifier
 from slm_assets.domain.compute import StageRun
 from slm_assets.domain.files import Refused, normal
+from slm_assets.domain.relabel import Relabel
 
 
 def _inside(path: str) -> str:
@@ -108,7 +109,7 @@ class RowFields(Block):
         default="/labels", description="Object of role → output, or a mapping of role → pointer or template."
     )
     label_source: Pointer | None = Field(
-        default="/label_source", description="gold (default where labels are given) or reviewed."
+        default="/label_source", description="gold (default where labels are given), reviewed or outcome."
     )
     spans: dict[Identifier, Pointer] = Field(
         default={},
@@ -376,6 +377,7 @@ class Improvement(Block):
         default="enabled", description="deferred: nothing is retrained by itself."
     )
     capture: Capture | None = Field(default=None, description="What is kept of live traffic.")
+    relabel: Relabel = Field(default=Relabel(), description="Which live turns the next version learns from.")
     schedule: str | None = Field(default=None, description="Cron, five fields.")
     retrain_triggers: RelativePath | None = Field(default=None, description="Policy of the triggers.")
     promotion_gates: RelativePath | None = Field(
@@ -386,9 +388,7 @@ class Improvement(Block):
     auto_promote: bool | None = Field(
         default=None, description="None: off until a role's first approved promotion, on after it."
     )
-    min_new_real_turns: int | None = Field(
-        default=None, ge=1, description="New captured turns that start a retraining."
-    )
+    min_new_real_turns: int | None = Field(default=None, ge=1, description="New captured turns that start a retrain.")
     simulation: RelativePath | None = Field(
         default=None, description="Scenarios of traffic for `slm simulate`; data, and no part of what is built."
     )

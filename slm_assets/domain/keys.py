@@ -158,6 +158,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "data.near_duplicates",
         "data.near_duplicates.threshold",
         "data.near_duplicates.min_words",
+        "improvement.relabel.status",
     ),
     "stages.rows.ingest": (
         "data",
@@ -252,7 +253,21 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "serving.consuming_playbook",
         "serving.engine_flags",
     ),
-    WAITS + "the loop": ("improvement.min_new_real_turns",),
+    "stages.rows.captured": (
+        "improvement.relabel",
+        "improvement.relabel.max_share",
+        "improvement.relabel.max_turns",
+        "improvement.relabel.min_users",
+        "improvement.relabel.max_lift",
+    ),
+    "stages.traffic.selection": (
+        "improvement.relabel.audit_share",
+        "improvement.relabel.review_share",
+        "improvement.relabel.confidence_below",
+        "improvement.relabel.per_user",
+        "improvement.relabel.per_conversation",
+    ),
+    "stages.reviews": ("improvement.relabel.review_items",),
     "stages.capture": ("improvement.capture.retention_days",),
     "stages.cadence.settings": (
         "improvement.status",

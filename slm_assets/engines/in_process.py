@@ -92,6 +92,10 @@ def make_cell(
             settle(registry, plan, receipt)
         _refuse_other_outputs(registry, plan, receipt)
         registry.commit(_record(registry, plan, receipt, envelope))
+        if stage == "dataset" and isinstance(plan, Plan) and plan.window and receipt.status == "succeeded":
+            from slm_assets.stages.reviews import refresh
+
+            refresh(registry, plan, actor=actor)
         return Outcome(receipt, False, run_dir, engine, envelope.run_id)
 
 

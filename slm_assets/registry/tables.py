@@ -349,6 +349,8 @@ review_items = _scoped(
     _text("conversation", 64),
     Column("label", JSON),
     _words("author"),
+    Column("revision", Integer, nullable=False),
+    Column("history", JSON, nullable=False),
     _text("opened_at", 32),
     _text("changed_at", 32),
     Index("review_items_by_state", "tenant", "project", "domain", "state", "opened_at"),

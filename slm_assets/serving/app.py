@@ -17,6 +17,7 @@ from slm_assets.serving.metrics import Metrics
 from slm_assets.serving.pages.routes import Pages
 from slm_assets.serving.paths import Paths
 from slm_assets.serving.problems import Problem
+from slm_assets.serving.reviewing import Reviewing
 from slm_assets.serving.shadow.beside import Beside
 from slm_assets.serving.tokens import Tokens
 
@@ -36,6 +37,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
     metrics.watch(lambda: _numbers(engines, recorder, beside))
     beside = Beside(engines.registries, recorder) if recorder is not None else None
     paths = Paths(engines, recorder, metrics, beside)
+    reviewing = Reviewing(engines)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -64,6 +66,10 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
         ("POST", "/v1/rollback/{domain:name}", paths.rollback),
         ("GET", "/v1/{domain:name}/{role}/engine", paths.engine),
         ("GET", "/v1/models", paths.models),
+        ("GET", "/v1/review/{domain}", reviewing.listed),
+        ("POST", "/v1/review/{domain}/{item}", reviewing.change),
+        ("GET", "/review/{domain}", reviewing.page),
+        ("GET", "/review/static/{name}", reviewing.static),
         ("GET", "/healthz", paths.health),
         ("GET", "/readyz", paths.ready),
         ("GET", "/metrics", paths.prometheus),

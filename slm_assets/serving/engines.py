@@ -33,7 +33,7 @@ POLL_SECONDS = 0.25
 """Between two looks at the flags: with the loading of a release a flip is answered by within a second."""
 RETRY_SECONDS = 30.0
 """Between two attempts at a release that was refused: its artifact may have been restored."""
-RESERVED = frozenset({"chat", "feedback", "models", "rollback"})
+RESERVED = frozenset({"chat", "feedback", "models", "review", "rollback"})
 """Names of the service's own paths under /v1/."""
 
 
@@ -61,6 +61,10 @@ class Engines:
     def ready(self) -> bool:
         """Whether every domain was loaded or found faulty."""
         return len(self._snapshots) + len(self.faults) >= len(self.names)
+
+    def registry(self, snapshot: Snapshot) -> Registry:
+        """The registry of a snapshot's domain."""
+        return Registry(self._home, snapshot.tenant, snapshot.project)
 
     def snapshots(self) -> list[Snapshot]:
         """Those loaded so far, by name."""

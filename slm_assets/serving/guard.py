@@ -72,6 +72,7 @@ class Guard:
 
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
+                # A page brings a policy of its own; of two the browser would hold to both.
                 there = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(pair for pair in _SAFE if pair[0] not in there)]
             await send(message)

@@ -131,6 +131,7 @@ def _domain(snapshot: Snapshot) -> dict[str, Any]:
     turn = {"turn_id": {"type": "string"}, "roles": {"type": "object", "properties": answers}}
     told = snapshot.domain.config.description or name
     return {
+        f"/v1/review/{name}": {"get": _operation("Live turns that a person should decide", {})},
         f"/v1/{name}": {
             "post": {**_operation(told, {"type": "object", "properties": turn}, {}), "parameters": _HEADERS}
         },

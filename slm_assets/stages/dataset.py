@@ -1,12 +1,14 @@
 """Stage `dataset`: from rows of any origin to train, validation and a frozen eval set without leakage.
 
-Inputs: `seed` (files as `<source>/<name>`), and `parent`, the dataset of the incumbent, where there is
-one. Params: `train_fraction`, and `epoch`, the parent's eval epoch. Output `dataset`: train.jsonl,
-validation.jsonl, eval.jsonl, reserve.jsonl, quarantine.jsonl and manifest.json.
+Inputs: `seed` (files as `<source>/<name>`), and where there are any `traffic`, what was captured, and `parent`, the
+dataset of the incumbent. Params: `train_fraction`, and `epoch`, the parent's eval epoch. Output `dataset`:
+train.jsonl, validation.jsonl, eval.jsonl, reserve.jsonl, quarantine.jsonl and manifest.json; with traffic also
+captured.jsonl, the turns that were chosen of it, for the reviewers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from slm_assets.canonical import Json
 from slm_assets.errors import BadInputError
 from slm_assets.stages.contract import StageResult, Verdict
 from slm_assets.stages.rows import manifest as manifests
+from slm_assets.stages.rows.captured import FILE as CAPTURED_FILE
+from slm_assets.stages.rows.captured import take
 from slm_assets.stages.rows.corpus import Corpus, Ints, Mask
 from slm_assets.stages.rows.ingest import Contracts, Reader
+from slm_assets.stages.rows.names import ALWAYS_EVAL, REVIEWED
 from slm_assets.stages.rows.near_duplicates import Units, components, near_to, units_of
 from slm_assets.stages.rows.splitting import (
     DROPPED,
@@ -70,6 +75,11 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
         parent = Parent.load(ctx.inputs["parent"], int(ctx.request.params.get("epoch", 1)))
         reader.read_frozen(ctx.inputs["parent"] / "eval.jsonl")
     reader.read_folder(ctx.inputs["seed"], lambda share, note: ctx.progress(share * 0.5, note))
+    captured = None
+    if "traffic" in ctx.inputs and config.improvement.relabel.status == "enabled":
+        ctx.progress(0.5, "choosing captured turns")
+        captured = take(ctx.domain, ctx.inputs["traffic"], corpus, contracts)
+        reader.read_captured(captured.rows)
     reader.stop_if_too_many(config.data.max_quarantine_share)
     corpus.seal()
 
@@ -80,6 +90,8 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
     files = _write(out, corpus, split.result)
     quarantined = map(canonical.dumps, canonical.read_jsonl(reader.quarantine))
     files["quarantine.jsonl"] = write_lines(out / "quarantine.jsonl", quarantined)
+    if captured is not None:
+        files[CAPTURED_FILE] = write_lines(out / CAPTURED_FILE, map(canonical.dumps, captured.records))
     refused = int(files["quarantine.jsonl"]["rows"])
     reader.quarantine.unlink()
     sizes = {name: int(files[f"{name}.jsonl"]["rows"]) for name in NAMES.values()}
@@ -105,6 +117,7 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
         "values_without_eval_rows": manifests.missing_values(counts)[: manifests.MAX_LISTED],
         "text": manifests.text_statistics(corpus, split.result),
         "warnings": _warnings(split.result, tally.unknown_roles),
+        **({"captured": captured.notes} if captured else {}),
     }
     canonical.write_json(out / "manifest.json", document)
     verdicts = [*split.verdicts, *manifests.coverage_verdicts(config, counts, sizes)]
@@ -120,6 +133,7 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
             "leakage": split.notes["leakage"],
             "groups": split.notes["groups"],
             "warnings": document["warnings"],
+            **(captured.summary if captured else {}),
         },
     )
 
@@ -134,7 +148,7 @@ class _Split:
 def _split(ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: str, fraction: float) -> _Split:
     config = ctx.domain.config
     near = config.data.near_duplicates
-    always_eval = _always_eval(corpus)
+    always_eval = _of_sources(corpus, ALWAYS_EVAL) | corpus.frozen_mask()
     fixed = config.data.split.kind == "fixed"
     kept: Mask = np.ones(len(corpus), dtype=np.bool_)
     notes: dict[str, Json] = {"duplicates": 0, "conflicts": {"inputs": 0, "examples": []}}
@@ -150,7 +164,8 @@ def _split(ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: s
     if fixed:
         result = assign_fixed(corpus, group, always_eval, config.data.split)
     else:
-        result = assign(corpus, kept, group, always_eval, config.data.split, parent, contract)
+        cases = _of_sources(corpus, {REVIEWED})
+        result = assign(corpus, kept, group, always_eval, cases, config.data.split, parent, contract)
     if parent is None:
         result.epoch = int(ctx.request.params.get("epoch", 1))
     notes["groups"] = {name: len(np.unique(result.group[result.split == number])) for number, name in NAMES.items()}
@@ -165,10 +180,9 @@ def _split(ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: s
     return _Split(result, notes, [verdict])
 
 
-def _always_eval(corpus: Corpus) -> Mask:
-    source = corpus.ints("source")
-    names = [number for number, name in enumerate(corpus.sources) if name in ("holdout", "golden")]
-    return np.isin(source, np.array(names, dtype=np.int64)) | corpus.frozen_mask()
+def _of_sources(corpus: Corpus, wanted: Collection[str]) -> Mask:
+    names = [number for number, name in enumerate(corpus.sources) if name in wanted]
+    return np.isin(corpus.ints("source"), np.array(names, dtype=np.int64))
 
 
 def _near_rows(corpus: Corpus, units: Units, split: Ints, threshold: float, seed: int) -> Mask:

@@ -13,18 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from slm_assets import canonical
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain, write_bundle
 from slm_assets.domain.stamps import stamp
 from slm_assets.errors import BadInputError
-from slm_assets.registry.captures import mark
 from slm_assets.registry.decisions import overrides
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Plan, Registry, Row
+from slm_assets.registry.reviews import decided_rows
 from slm_assets.registry.windows import newest_traffic
 from slm_assets.stages.contract import StageRequest
 from slm_assets.stages.overriding import overridden
-from slm_assets.stages.rows.names import CAPTURED
+from slm_assets.stages.rows.names import AUDITED, REVIEWED
 from slm_assets.stages.shadow_request import shadow_parts
 from slm_assets.stages.table import BY_NAME
 
@@ -52,8 +53,8 @@ def number_of(version: str) -> int:
 
 
 def frozen_inputs(domain: Domain, registry: Registry) -> tuple[str, str]:
-    """Store the resolved config, and the seed rows with the turns captured so far; returns the digests
-    (config, seed)."""
+    """Store the resolved config, and the seed rows with what people decided of live turns so far; returns the
+    digests (config, seed)."""
     with tempfile.TemporaryDirectory(prefix="slm-open-") as folder:
         seed = Path(folder) / "seed"
         seed.mkdir()
@@ -61,12 +62,14 @@ def frozen_inputs(domain: Domain, registry: Registry) -> tuple[str, str]:
             target = seed / label
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(path)
-        _add_captured(domain, registry, seed / CAPTURED)
-        if not any(seed.iterdir()):
+        for source, rows in zip((AUDITED, REVIEWED), decided_rows(registry, domain.name), strict=True):
+            if rows:
+                canonical.write_jsonl(seed / source / "decided.jsonl", rows)
+        if not any(seed.iterdir()) and newest_traffic(registry, domain.name) is None:
             raise BadInputError(
                 f"domain {domain.name} has no data file",
                 cure="put .jsonl, .jsonl.gz or .parquet files where data.seed_corpus points, "
-                "or read the event log: `slm replay`",
+                "or capture live traffic first: `slm watch`",
             )
         return frozen_config(domain, registry), registry.store.put(seed).sha256
 
@@ -77,14 +80,6 @@ def frozen_config(domain: Domain, registry: Registry) -> str:
         config = Path(folder) / "config"
         write_bundle(domain, config)
         return registry.store.put(config).sha256
-
-
-def _add_captured(domain: Domain, registry: Registry, folder: Path) -> None:
-    """What was read of the event log so far, where the config asks for it: from here on it is frozen too."""
-    asked = domain.config.data.event_log_replay
-    artifact = mark(registry, domain.name).artifact if asked and asked.status == "enabled" else None
-    if artifact is not None:
-        registry.store.get(artifact, folder)
 
 
 def open_version(
@@ -139,6 +134,8 @@ def version_request(registry: Registry, plan: Plan, stage: str) -> StageRequest:
         inputs["seed"] = plan.seed
         if plan.parent:
             inputs["parent"] = plan.parent["dataset"]
+        if plan.window:
+            inputs["traffic"] = plan.window["traffic"]
         params = {"train_fraction": plan.params["train_fraction"], "epoch": plan.epoch}
     elif stage == "finetune":
         params = {"seed": 0}

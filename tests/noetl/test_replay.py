@@ -31,6 +31,7 @@ from slm_assets.noetl.wire import Clock
 from slm_assets.registry.captures import mark
 from slm_assets.registry.home import Home
 from slm_assets.stages.plans import frozen_inputs, newest_match, open_domain, open_version
+from slm_assets.stages.windows import next_window
 from tests.conftest import Workplace
 
 BLOCK = """\
@@ -40,7 +41,10 @@ BLOCK = """\
       extract_node: extract_turn
       redaction: pii
 """
-SIGNALS = "    capture: {outcome_signals: [user_correction, tool_error]}\n"
+SIGNALS = (
+    "    capture: {outcome_signals: [user_correction, tool_error], retention_days: 36500}\n"
+    "    relabel: {audit_share: 1.0, per_conversation: 100}\n"
+)
 WORKLOAD = {"tenant": "acme", "project": "help"}
 
 
@@ -279,7 +283,7 @@ def test_no_shape_of_an_execution_breaks_the_reading(value, node):
 
 
 def test_what_was_read_joins_the_next_version_and_is_frozen_with_it(asks, fake, monkeypatch):
-    """The rows are in the dataset, unlabelled until the oracle labels them."""
+    """Captured with the next window, the rows are in the dataset, unlabelled until the oracle labels them."""
     monkeypatch.setenv("NOETL_SERVER_URL", fake.url)
     for number in range(30):
         conversation(fake, f"where is the parcel number {number} for ada@example.com", f"i want money back {number}")
@@ -293,9 +297,10 @@ def test_what_was_read_joins_the_next_version_and_is_frozen_with_it(asks, fake, 
     monkeypatch.delenv("NOETL_SERVER_URL")
     assert "names no server" in asks.json("replay", "tiny", code=2)["error"]
     domain, registry = opened(asks)
+    make_cell(registry, next_window(domain, registry, actor="a"), "capture", actor="a")
     plan = open_version(domain, registry, actor="a")
     assert make_cell(registry, plan, "dataset", actor="a").receipt.status == "succeeded"
-    assert "captured/event_log-000001.jsonl" in registry.store.describe(plan.seed).files
+    assert plan.window is not None and plan.window["number"] == 1
     dataset = registry.cell("tiny", 1, "dataset")["receipt"]["outputs"]["dataset"]["sha256"]
     rows = [
         json.loads(line)

@@ -114,7 +114,7 @@ class AnswerBook:
                     scores[part] = scoring.score([one.output for one in found], labels, pointer, orjson.loads(absent))
                 done += len(rows)
                 self._tell(f"{role.id} by {name}: {done:,} of {size:,} turns")
-        labelled = self._rows.labelled(role.id)
+        labelled = self._rows.scored(role.id)
         return Answers(outputs, confidence, valid, {place: scores & labelled for place, scores in right.items()})
 
     def _inputs(

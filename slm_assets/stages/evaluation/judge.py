@@ -22,12 +22,14 @@ from slm_assets.gates.verdicts import Level, Place
 from slm_assets.models.chain import Assignment
 from slm_assets.stages.evaluation.latency import Timing
 from slm_assets.stages.evaluation.rows import Mask
-from slm_assets.stages.evaluation.scoring import EXACT, TURN, VALIDITY, Compared, Scoreboard
+from slm_assets.stages.evaluation.scoring import EXACT, GOLDEN, TURN, VALIDITY, Compared, Scoreboard
 from slm_assets.stages.evaluation.subjects import has_oracle
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.table import BY_NAME
 
 MAX_COMBINATIONS = 64
+MIN_REPLAYED = 30
+"""Fewer reviewed turns than this decide nothing; they are listed."""
 BUILT_IN = (EXACT, TURN, VALIDITY, "latency_p50_ms", "latency_p95_ms", "checkpoint_bytes")
 
 
@@ -188,11 +190,29 @@ class _Judge:
                 place=Place("incumbent", role, primary.id),
                 level=self._level(role),
             )
+        yield from self._replay(role, now)
         if "best" in self.board.engines[role]:
             best = {name: "best" if "best" in engines else "incumbent" for name, engines in self.board.engines.items()}
             for metric in self._gated(role):
                 verdict = self._compare("incumbent", role, metric, now, best, oracle=False)
                 yield verdict.model_copy(update={"reason": f"best ever promoted: {verdict.reason}"})
+
+    def _replay(self, role: str, now: Assignment) -> Iterator[Verdict]:
+        """The golden-replay set by itself. It was not drawn at random and grows with every review, so that it stops
+        what it proves worse and only tells, with the turns that would decide, what it leaves open."""
+        cases = self.board.rows.replayed(role)
+        for metric in self._gated(role) if cases.any() else ():
+            verdict = verdicts.noninferiority(
+                self.board.correct(role, now, metric)[cases],
+                self.board.correct(role, self.before, metric)[cases],
+                self.board.groups_of(cases),
+                place=Place("incumbent", role, metric.id, GOLDEN),
+                margin=self._margin(role, metric),
+                level=self._level(role),
+                min_n=MIN_REPLAYED,
+            )
+            decided = verdict.verdict != "INSUFFICIENT"
+            yield verdict.model_copy(update={"blocking": decided, "reason": f"golden replay: {verdict.reason}"})
 
     def _validity(self, role: str, now: Assignment) -> Iterator[Verdict]:
         yield verdicts.target(
@@ -296,7 +316,7 @@ class _Judge:
         gated = self._gated(role)
         targets = sum(metric.target is not None for metric in self.board.compared(role))
         critical = sum(one.critical for one in self.board.config.eval.slices)
-        comparisons = 2 + ("best" in self.board.engines[role])
+        comparisons = 2 + ("best" in self.board.engines[role]) + bool(self.board.rows.replayed(role).any())
         return Level(
             confidence=verdicts.confidence_at_look(base, self.look),
             power=self.policy.power,

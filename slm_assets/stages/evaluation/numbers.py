@@ -13,7 +13,7 @@ from slm_assets.gates import metrics as scoring
 from slm_assets.gates.intervals import proportion
 from slm_assets.gates.types import MetricValue
 from slm_assets.stages.evaluation.rows import Mask
-from slm_assets.stages.evaluation.scoring import EXACT, TURN, VALIDITY, Compared, Scoreboard
+from slm_assets.stages.evaluation.scoring import EXACT, GOLDEN, TURN, VALIDITY, Compared, Scoreboard
 
 CONFIDENCE = 0.95
 SUBJECTS = ("challenger", "incumbent", "floor", "majority")
@@ -36,6 +36,7 @@ def numbers(board: Scoreboard, classes: dict[str, Columns]) -> list[MetricValue]
             found += _reference(board, role.id)
         found += _fields(board, role.id)
         found += _slices(board, role.id)
+        found += _replayed(board, role.id)
         found += _recalls(role.id, classes[role.id])
     for subject in SUBJECTS:
         mask, right = board.whole_turn(board.all_of(subject))
@@ -84,6 +85,17 @@ def _slices(board: Scoreboard, role: str) -> Iterator[MetricValue]:
                 )  # fmt: skip
 
 
+def _replayed(board: Scoreboard, role: str) -> Iterator[MetricValue]:
+    """The golden-replay set, where there is one."""
+    mask = board.rows.replayed(role)
+    for subject in ("challenger", "incumbent", "floor") if mask.any() else ():
+        for metric in board.compared(role):
+            right = board.correct(role, board.all_of(subject), metric)
+            yield _value(
+                board, right, mask, role=role, metric=metric.id, subject=subject, mode="end_to_end", slice=GOLDEN
+            )
+
+
 def _recalls(role: str, columns: Columns) -> Iterator[MetricValue]:
     for pointer, (predicted, true) in columns.items():
         for line in scoring.recall_per_class(predicted, true, CONFIDENCE):
@@ -99,9 +111,10 @@ def class_columns(board: Scoreboard, role: str, schema: dict[str, Any]) -> Colum
     columns: Columns = {place: ([], []) for place in places}
     names: dict[str, str] = {}
     outputs = iter(board.answers(role, board.all_of("challenger")))
+    labelled = iter(board.labelled(role).tolist())
     for rows in board.rows.batches():
         answered = list(islice(outputs, len(rows)))
-        there = [i for i, row in enumerate(rows) if role in row.labels]
+        there = [i for i, is_labelled in enumerate(islice(labelled, len(rows))) if is_labelled]
         for place, (predicted, true) in columns.items():
             for column, values in ((predicted, answered), (true, [row.labels.get(role) for row in rows])):
                 found = scoring.class_names([values[i] for i in there], place, "(none)")

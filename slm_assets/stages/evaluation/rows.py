@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.gates.clusters import Groups, group_rows
+from slm_assets.stages.rows.names import REPLAYED, REVIEWED
 from slm_assets.stages.rows_io import LabelledRow
 
 Mask = NDArray[np.bool_]
@@ -31,6 +32,7 @@ class EvalRows:
         self._kept: list[LabelledRow] | None = []
         labelled = {role: bytearray() for role in roles}
         independent = {role: bytearray() for role in roles}
+        replayed, case = bytearray(), bytearray()
         fields: dict[str, set[str]] = {role: set() for role in roles}
         in_slice: dict[str, array[int]] = {}
         codes: dict[str, int] = {}
@@ -48,12 +50,16 @@ class EvalRows:
                 independent[role].append(row.sources.get(role, "oracle") != "oracle")
                 if isinstance(label, dict):
                     fields[role].update(label)
+            replayed.append(row.source in REPLAYED)
+            case.append(row.source == REVIEWED)
             for name in row.slices:
                 in_slice.setdefault(name, array("q")).append(number)
             group.append(codes.setdefault(row.group, len(codes)))
             self._keep(row)
         self._size = len(group)
         self._labelled = {role: np.frombuffer(own, dtype=np.bool_) for role, own in labelled.items()}
+        self._replayed = np.frombuffer(replayed, dtype=np.bool_)
+        self._held_out = ~np.frombuffer(case, dtype=np.bool_)
         self._independent = {role: np.frombuffer(own, dtype=np.bool_) for role, own in independent.items()}
         self._in_slice = {name: np.array(own, dtype=np.int64) for name, own in in_slice.items()}
         self.fields = {role: sorted(names) for role, names in fields.items()}
@@ -80,7 +86,16 @@ class EvalRows:
             yield batch
 
     def labelled(self, role: str) -> Mask:
-        """Rows that have a label for the role."""
+        """Held-out rows that have a label for the role; without the regression cases, which were picked for a fault
+        and say nothing about how good a version is on the whole."""
+        return self._labelled[role] & self._held_out
+
+    def replayed(self, role: str) -> Mask:
+        """Rows of the golden-replay set that have a label for the role: reviewed real turns, the cases among them."""
+        return self._labelled[role] & self._replayed
+
+    def scored(self, role: str) -> Mask:
+        """Rows that have a label for the role, of either set."""
         return self._labelled[role]
 
     def independent(self, role: str) -> Mask:

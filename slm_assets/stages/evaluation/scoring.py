@@ -20,6 +20,8 @@ from slm_assets.stages.evaluation.rows import EvalRows, Mask
 from slm_assets.stages.plans import primary_metric
 
 EXACT, VALIDITY, TURN = "exact", "output_validity", "turn_exact"
+GOLDEN = "golden_replay"
+"""The slice under which the golden-replay set is shown."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Scoreboard:
         return self.book.end_to_end(role, assignment)
 
     def labelled(self, role: str) -> Mask:
-        """Rows that have a label for the role."""
+        """Held-out rows that have a label for the role."""
         return self.rows.labelled(role)
 
     def independent(self, role: str) -> Mask:

@@ -6,6 +6,7 @@ import mmap
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -70,6 +71,17 @@ class Spool:
         if self.size:
             with self._path.open("rb") as handle:
                 self._read = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @contextmanager
+    def so_far(self) -> Iterator[bytes | mmap.mmap]:
+        """All bytes that were added until now, while more may follow."""
+        assert self._write is not None
+        self._write.flush()
+        if not self.size:
+            yield b""
+            return
+        with self._path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data
 
     def gather(self, starts: list[int], sizes: list[int]) -> Iterator[bytes]:
         """The byte strings at these offsets."""

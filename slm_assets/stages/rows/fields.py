@@ -16,7 +16,8 @@ _ABSENT: Any = object()
 """Stands where a pointer leads nowhere: null is a value."""
 
 _blake2b = hashlib.blake2b
-SOURCES_OF_LABELS = ("gold", "reviewed")
+SOURCES_OF_LABELS = ("gold", "reviewed", "outcome")
+"""Where a given label may come from; `outcome`: what became of the turn names or confirms it."""
 
 
 class RowError(ValueError):
@@ -136,7 +137,7 @@ class RowShape:
             return "gold"
         if found not in SOURCES_OF_LABELS:
             shown = canonical.text(found)[:60]
-            raise RowError(f"label source is {shown}, expected gold or reviewed", _names(self._source))
+            raise RowError(f"label source is {shown}, expected {', '.join(SOURCES_OF_LABELS)}", _names(self._source))
         return str(found)
 
     def _groups(self, row: Json) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from slm_assets.domain.contracts import Validator, enum_paths
 from slm_assets.errors import BadInputError
 from slm_assets.stages.rows.corpus import Corpus, Kind, Row, content_id, tail_of
 from slm_assets.stages.rows.fields import Parts, RowError, RowShape, hash64, steps, values_at
-from slm_assets.stages.rows.names import CAPTURED
+from slm_assets.stages.rows.names import CAPTURED, OWN_SHAPE
 from slm_assets.stages.rows.reading import Line, SourceFile, quarantined, read_rows, source_files
 
 MAX_REMEMBERED = 20_000
@@ -81,6 +81,7 @@ class Contracts:
             if reads_turn is not None:
                 self.inputs[role.id] = Validator(reads_turn)
         self.slices = [(part.id, steps(part.path), part.values) for part in config.eval.slices]
+        self.least = {part.id: part.min_n for part in config.eval.slices}
         self._labels: dict[bytes, _Labels] = {}
 
     def check_input(self, value: Json) -> None:
@@ -185,22 +186,36 @@ class Reader:
         done = 0
         config = self.domain.config.data
         given = RowShape(config.fields, config.split.group_by)
-        # Captured turns have one form in every domain; those of one execution stay together.
-        captured = RowShape(RowFields(), ["/execution"])
+        own = self._own_shape()
         self.fixed = config.split.kind == "fixed"
         with self.quarantine.open("wb") as bad, _rare_collections():
             for file in files:
                 progress(done / total, f"reading {file.name}")
-                shape = captured if file.source == CAPTURED else given
+                shape = own if file.source in OWN_SHAPE else given
                 for line in read_rows(file, config.max_row_bytes):
                     self.tally.read += 1
-                    self.tally.captured += file.source == CAPTURED
                     if self.tally.read % 50_000 == 0:
                         progress(done / total, f"{self.tally.read:,} rows")
                     reason = line.error or self._take(file, line, shape)
                     if reason:
                         self._refuse(bad, file, line, reason)
                 done += file.path.stat().st_size
+
+    def read_captured(self, rows: Iterable[Json]) -> None:
+        """Turns of live traffic; those that do not fit go to the quarantine file too."""
+        file, shape = SourceFile(CAPTURED, f"{CAPTURED}.jsonl", Path()), self._own_shape()
+        with self.quarantine.open("ab") as bad:
+            for number, row in enumerate(rows, 1):
+                self.tally.read += 1
+                self.tally.captured += 1
+                line = Line(number, canonical.dumps(row), row)
+                reason = self._take(file, line, shape)
+                if reason:
+                    self._refuse(bad, file, line, reason)
+
+    def _own_shape(self) -> RowShape:
+        """Live turns have one form in every domain; those of one conversation stay together."""
+        return RowShape(RowFields(), [*self.domain.config.data.split.group_by, "/conversation"])
 
     def stop_if_too_many(self, share: float) -> None:
         """Errors: BadInputError when more than `share` of the rows were refused, or none is left."""

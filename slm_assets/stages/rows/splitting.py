@@ -13,6 +13,7 @@ from slm_assets.canonical import Json
 from slm_assets.domain.config import Split
 from slm_assets.stages.rows.corpus import Corpus, Hashes, Ints, Mask
 from slm_assets.stages.rows.fields import hash64
+from slm_assets.stages.rows.names import REVIEWED
 
 DROPPED, TRAIN, VALIDATION, EVAL, RESERVE = range(5)
 NAMES = {TRAIN: "train", VALIDATION: "validation", EVAL: "eval", RESERVE: "reserve"}
@@ -35,7 +36,8 @@ class Parent:
     def load(cls, folder: Path, epoch: int) -> Parent:
         """Read what a later dataset must respect."""
         manifest = canonical.read_json(folder / "manifest.json")
-        groups = [int(row["group"], 16) for row in canonical.read_jsonl(folder / "eval.jsonl")]
+        eval_rows = canonical.read_jsonl(folder / "eval.jsonl")
+        groups = [int(row["group"], 16) for row in eval_rows if row["source"] != REVIEWED]
         trained = [
             hash64(row["id"].encode())
             for name in ("train", "validation")
@@ -139,11 +141,14 @@ def assign(
     kept: Mask,
     group: Hashes,
     always_eval: Mask,
+    cases: Mask,
     split: Split,
     parent: Parent | None,
     contract: str,
 ) -> Assignment:
     """Assign whole groups by hash; a parent's eval groups stay eval, its train rows never become eval.
+
+    `cases`: regression cases, which are judged by themselves and wait for no epoch.
 
     Rows that a new version adds to eval wait in reserve until they are a fifth of the parent's eval
     set, or until the contract changes: then a new epoch takes them in.
@@ -168,7 +173,7 @@ def assign(
     result.split[bridged & ~held_out] = DROPPED
     result.notes["bridged"] = int((bridged & ~held_out).sum())
     if parent:
-        new = to_eval & ~frozen
+        new = to_eval & ~frozen & ~cases
         opened = int(new.sum()) >= NEW_EPOCH_SHARE * parent.eval_rows or contract != parent.contract
         result.epoch = parent.epoch + (1 if opened and new.any() else 0)
         if not opened:

@@ -84,7 +84,8 @@ def upgrade() -> None:
     _scoped(
         "review_items", _key("item"), _text("role"), _text("turn", 200), _text("state", 16), _text("why", 32),
         _json("input"), _json("candidates"), _text("user"), _text("conversation"), _json("label", nullable=True),
-        _words("author"), _text("opened_at", 32), _text("changed_at", 32),
+        _words("author"), sa.Column("revision", sa.Integer, nullable=False), _json("history"),
+        _text("opened_at", 32), _text("changed_at", 32),
     )  # fmt: skip
     _log("erasures", _text("domain"), _text("kind", 16), _text("pseudonym"), _json("detail"))
     op.create_table("tombstones", _key("tenant"), _key("project"), _key("sha256"), _text("manifest"), _text("at", 32))

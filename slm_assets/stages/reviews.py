@@ -1,0 +1,197 @@
+"""What people are asked: conflicts, suspicions and samples that a dataset found, and turns that would decide a gate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from slm_assets import canonical
+from slm_assets.canonical import Json
+from slm_assets.domain.contracts import Validator
+from slm_assets.domain.domain import Domain
+from slm_assets.domain.loading import read_bundle
+from slm_assets.domain.turns import role_input
+from slm_assets.errors import BadInputError
+from slm_assets.registry import reviews
+from slm_assets.registry.registry import Plan, Registry, Row
+from slm_assets.registry.windows import newest_traffic
+from slm_assets.stages.rows.captured import FILE
+from slm_assets.stages.rows.fields import hash64
+from slm_assets.stages.rows.ingest import Contracts
+from slm_assets.stages.rows.labelling import oracles_of
+from slm_assets.stages.traffic import store
+from slm_assets.stages.traffic.selection import REVIEW
+from slm_assets.stages.traffic.told import Told, roles_of, told_of
+
+WHY = ("audit", "need", "conflict", "planted", "complaint", "disagreement")
+"""Why somebody is asked, in order of urgency."""
+MAX_PLANTED = 5
+"""Of turns that look planted, so many of one user and output are shown: they tell the story of all."""
+MAX_NEEDED = 500
+"""Most turns that are queued at once to decide gates."""
+Item = dict[str, Any]
+
+
+def refresh(registry: Registry, plan: Plan, *, actor: str) -> int:
+    """Open what a version's dataset found worth a person's look and nobody was asked before; returns how many."""
+    cell = registry.cell(plan.domain, plan.number, "dataset")
+    if cell is None or cell["status"] != "succeeded":
+        return 0
+    sha = cell["receipt"]["outputs"]["dataset"]["sha256"]
+    if FILE not in registry.store.describe(sha).files:
+        return 0
+    records = [orjson.loads(line) for line in registry.store.read(sha, FILE).splitlines()]
+    with _Asking(registry, plan.config) as asking:
+        found = [item for record in records for item in asking.items(record)]
+        most = asking.domain.config.improvement.relabel.review_items
+    found.sort(key=lambda item: (WHY.index(item["why"]), hash64(item["turn"].encode())))
+    return reviews.offer(registry, plan.domain, _some_planted(found), actor=actor, most=most)
+
+
+def _some_planted(found: list[Item]) -> Iterator[Item]:
+    """All items; of what one user planted with the same output only the first."""
+    shown: Counter[tuple[str, bytes]] = Counter()
+    for item in found:
+        key = (item["user"] or item["conversation"], canonical.dumps(item["candidates"].get("correction")))
+        shown[key] += item["why"] == "planted"
+        if item["why"] != "planted" or shown[key] <= MAX_PLANTED:
+            yield item
+
+
+def refresh_newest(registry: Registry, domain: str, *, actor: str) -> int:
+    """As `refresh`, of the newest version that has a dataset."""
+    made = [plan for plan in registry.plans(domain) if registry.cell(domain, plan.number, "dataset")]
+    return refresh(registry, made[-1], actor=actor) if made else 0
+
+
+def needed(registry: Registry, domain: str) -> list[dict[str, Any]]:
+    """What the newest judged version lacks: {version, role, gate, metric, slice, n, n_needed, missing} for each
+    undecided gate that says how many turns would decide it."""
+    for plan in reversed(registry.plans(domain)):
+        rows = [row for row in registry.verdicts(domain, plan.number) if row["stage"] == "evaluate"]
+        if rows:
+            keys = ("role", "gate", "metric", "slice", "n", "n_needed")
+            return [
+                {"version": plan.version, **{key: row[key] for key in keys}, "missing": row["n_needed"] - row["n"]}
+                for row in rows
+                if row["verdict"] == "INSUFFICIENT" and row["blocking"] and (row["n_needed"] or 0) > row["n"]
+            ]
+    return []
+
+
+def open_needed(registry: Registry, domain: Domain, *, actor: str, most: int = MAX_NEEDED) -> dict[str, Any]:
+    """Queue turns of the uniform sample that would decide what is held; {"needed", "opened"}.
+
+    They are drawn by hash: whoever picks hard or easy ones would say more about his choice than about the version.
+    """
+    wanted = needed(registry, domain.name)
+    window = newest_traffic(registry, domain.name)
+    found: dict[tuple[str, str], tuple[int, Item]] = {}
+    if wanted and window:
+        with tempfile.TemporaryDirectory(prefix="slm-review-") as scratch:
+            folder = Path(scratch) / "traffic"
+            registry.store.get(window["traffic"], folder)
+            contracts = Contracts(domain)
+            for number, one in enumerate(wanted):
+                least: list[tuple[int, Item]] = []
+                for turn in store.turns(folder):
+                    if turn["sampled"] and one["role"] in roles_of(turn, domain.config.roles):
+                        item = _needed_item(turn, one, domain, contracts)
+                        least += [(hash64(turn["turn_id"].encode()), item)] if item else []
+                for order, item in sorted(least, key=lambda pair: pair[0])[: min(one["missing"], most)]:
+                    found.setdefault((item["role"], item["turn"]), (number * 2**64 + order, item))
+    ordered = [item for _, item in sorted(found.values(), key=lambda pair: pair[0])]
+    return {"needed": wanted, "opened": reviews.offer(registry, domain.name, ordered, actor=actor, most=most)}
+
+
+def decide(registry: Registry, domain: Domain, name: str, label: Json, *, revision: int, actor: str) -> Row:
+    """Label an item. BadInputError with the JSON path where the label breaks the contract of the role."""
+    row = reviews.item(registry, domain.name, name)
+    validator = Validator(domain.output_schema(row["role"]))
+    if not validator.is_valid(label):
+        path, message = validator.errors(label)[0]
+        raise BadInputError(f"the label breaks the contract of {row['role']}: {message[:300]} at {path}")
+    return reviews.change(registry, domain.name, row["item"], "decided", revision=revision, actor=actor, label=label)
+
+
+class _Asking:
+    """The frozen domain of a version and its oracles, until the block ends."""
+
+    def __init__(self, registry: Registry, config: str) -> None:
+        self._stack = ExitStack()
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="slm-review-"))) / "config"
+        registry.store.get(config, folder)
+        self.domain = read_bundle(folder)
+        self._oracles = oracles_of(self.domain)
+        for oracle in self._oracles.values():
+            self._stack.callback(oracle.close)
+
+    def __enter__(self) -> _Asking:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    def items(self, record: Mapping[str, Any]) -> Iterator[Item]:
+        """The items of one record of captured.jsonl."""
+        told = {role: Told(**own) for role, own in record["roles"].items()}
+        served = {role: own.served for role, own in told.items()}
+        for role in self.domain.config.roles:
+            if role.id not in told:
+                continue
+            oracle = None
+            if role.id in self._oracles:
+                output, error = self._oracles[role.id].answer(role_input(role, record["input"], served))
+                oracle = None if error else output
+            why = _why(record, told[role.id], oracle)
+            if why:
+                yield _item(record["id"], role.id, why, record, told[role.id], oracle)
+
+
+def _why(record: Mapping[str, Any], told: Told, oracle: Json) -> str:
+    """Why a person should decide a role of a turn; "" where nobody needs to."""
+    if REVIEW in record["why"]:
+        return "audit"
+    if record["planted"]:
+        return "planted"
+    said = told.label if told.label is not None else told.correction
+    answer = said if said is not None else told.served
+    differs = oracle is not None and canonical.dumps(oracle) != canonical.dumps(answer)
+    if told.disputed or (said is not None and (told.label is None or differs)):
+        return "conflict"
+    if "outcome" in record["why"] and said is None:
+        return "complaint"
+    return "disagreement" if differs and told.served is not None else ""
+
+
+def _item(turn: str, role: str, why: str, record: Mapping[str, Any], told: Told, oracle: Json) -> Item:
+    candidates = {
+        "oracle": oracle,
+        "served": told.served,
+        "correction": told.label if told.correction is None else told.correction,
+    }
+    return {
+        "role": role,
+        "turn": turn,
+        "why": why,
+        "input": record["input"],
+        "candidates": {name: output for name, output in candidates.items() if output is not None},
+        "user": record["user"],
+        "conversation": record["conversation"],
+    }
+
+
+def _needed_item(turn: Mapping[str, Any], one: Mapping[str, Any], domain: Domain, contracts: Contracts) -> Item | None:
+    told = told_of(turn, roles_of(turn, domain.config.roles), contracts.holds)
+    if one["slice"]:
+        labels = {role: own.served for role, own in told.items() if own.served is not None}
+        row = {"id": turn["turn_id"], "input": turn["input"], "labels": labels, "source": "captured"}
+        if one["slice"] not in contracts.slices_of(row):
+            return None
+    return _item(turn["turn_id"], one["role"], "need", turn, told.get(one["role"], Told()), None)
