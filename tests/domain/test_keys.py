@@ -54,8 +54,6 @@ WAITING = {
     "eval.metrics[].schema_valid",
     "eval.metrics[].target_relative",
     "improvement.governance.cost_budget",
-    "improvement.min_new_real_turns",
-    "improvement.retrain_triggers",
     "improvement.schedule",
     "improvement.status",
     "model.base_family",
