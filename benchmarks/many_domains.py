@@ -75,7 +75,7 @@ def ask(env: dict[str, str], command: str) -> tuple[float, Any]:
         "import resource, sys\n"
         f"sys.argv = ['slm', '{command}', '--json']\n"
         "try:\n"
-        "    from slm_assets.cli.main import main\n"
+        "    from slm_assets.cli import main\n"
         "    main()\n"
         "finally:\n"
         "    usage = resource.getrusage(resource.RUSAGE_SELF)\n"

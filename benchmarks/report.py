@@ -57,6 +57,12 @@ MANY = """## Many domains
 
 `python benchmarks/many_domains.py`.
 """
+REDACTION = """## Redaction
+
+`python benchmarks/redaction.py`. Values that [Faker](https://faker.readthedocs.io) invents, which knows nothing of the
+recognisers: {each} of each kind and locale. A miss is a value of which any piece is left. A name is *introduced* by a
+phrase, a title, a signature or a label; *in a sentence* nothing says that a name stands there.
+"""
 HOW = """## How it was measured
 
 Load is the one-minute average before the measurement began: above the number of cores, timings are too long.
@@ -133,6 +139,8 @@ def page(
         parts.append(ROWS + "\n" + _scale(records))
     if "many_domains" in records:
         parts.append(MANY + "\n" + _lines(records["many_domains"]["result"]))
+    if "redaction" in records:
+        parts.append(_redaction(records["redaction"]))
     if records:
         parts.append(HOW + "\n" + _how(records.values()))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
@@ -349,6 +357,25 @@ def _scale(records: dict[str, Record]) -> str:
     lines = [line for name in ("scale", "scale:no-groups") if name in records for line in records[name]["result"]]
     used = [key for key in columns if any(key in line for line in lines)]
     return _table([columns[key] for key in used], [[_cell(line.get(key)) for key in used] for line in lines])
+
+
+def _redaction(record: Record) -> str:
+    result = record["result"]
+    found = [{key: value for key, value in line.items() if key != "of_each"} for line in result["recall"]]
+    clean = result["clean"]
+    text = REDACTION.format(each=result["recall"][0]["of_each"]) + "\n" + _lines(found) + "\n"
+    text += (
+        f"Of {clean['tokens']:,} words in {clean['turns']:,} turns of travel that hold no such value, "
+        f"{clean['changed']:,} "
+        f"changed. CPU of a turn, its input and all its outputs, from an empty memory:\n\n{_lines(result['cost'])}"
+    )
+    for one in result["skew"]:
+        rows = [[f"`{key}`", _number(m["raw"]), _number(m["redacted"])] for key, m in one["metrics"].items()]
+        text += (
+            f"\nA model of {one['domain']}, trained on rows as they are, on {one['turns']:,} eval turns as they came "
+            f"and redacted, which changes {one['changed']:,} of them:\n\n{_table(['metric', 'raw', 'redacted'], rows)}"
+        )
+    return text + _busy(record)
 
 
 def _lines(lines: Any) -> str:

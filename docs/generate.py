@@ -16,11 +16,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from slm_assets.cli import app
+from slm_assets.cli.main import app
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
+from slm_assets.domain.simulation import Simulation
 from slm_assets.domain.triggers import RetrainTriggers
 from slm_assets.models import rules
 
@@ -154,13 +155,62 @@ REDACTION = """\
 # Redaction policy
 
 What other people's turns lose before they are stored. `data.redaction_policy` names a YAML file of these keys, at its
-top level; without one everything below is masked. What is found is replaced by its kind: `[email]`. Mail addresses,
-numbers and keys are recognised in every string, key and long number, also in full-width digits or with invisible
-characters between; what has check digits is checked, so dates, order and flight numbers stay. A turn that cannot be
-redacted, whatever the reason, is dropped and counted.
+top level; without one everything below is masked. What is found is replaced by its kind: `[email]`. Every string, key
+and long number is looked through, also in full-width digits or with invisible characters between. What is given back
+holds nothing that would be found again, and has the shape that it had. A turn that cannot be redacted, whatever the
+reason, is dropped and counted.
 
-Names of people and street addresses are **not** recognised: remove them by place, with `fields`. A national phone
-number beside other digits may be missed.
+Recognised, with what was [measured](../results.md#redaction):
+
+- **By check digits or a form of their own:** mail addresses, payment cards, IBANs, internet addresses, numbers of
+  persons (United States, United Kingdom, Spain, Italy, France, Germany, Brazil, Sweden and Finland), keys, tokens
+  and URLs with credentials.
+- **Phone numbers** as people write them, valid or not: with a plus or 00, with the zero before an area code, in
+  brackets, in North American groups, ten bare digits of that plan; other national numbers of `regions` if their
+  plan knows them. Bare digits after *order*, *invoice*, *ticket* and the like stay. Padded numbers (`0012345678`)
+  with no such word before them go, and so do ten digits that could be a phone number.
+- **Street addresses** in the forms of English, German, French and Spanish: a street with a house number, post
+  boxes, and the line with code and city behind them. A street without a number stays, and so does a form of another
+  language.
+- **Names of people** after an introduction (*my name is*, *ich heiße*, …), a title, a greeting, a closing or a
+  label, and a first name of a list before another capitalised word, or a capitalised word before a surname of a
+  list. Not recognised: a name in no list in the middle of a sentence, a single name there, names in lower case that
+  nothing introduces, and scripts without capitals.
+- **Places:** the values of `keys` and `fields`, whatever they are. It is the sure way for names: list the keys in
+  which your application keeps them.
+
+A model is trained on its rows as they are and may be asked what was redacted: `benchmarks/redaction.py` measures what
+it loses. Where names are what a domain extracts (`name: keep`), or ten digits are its order numbers (`phone: keep`),
+say so.
+
+```yaml
+name: keep
+keys: [first_name, last_name, phone, email]
+fields: [/customer/called, /thread/*/author]
+```
+
+"""
+
+SIMULATION = """\
+# Scenarios
+
+The file behind `improvement.simulation`; [simulation](../simulation.md) explains it. It is checked with the config,
+and is no part of what is built: another scenario opens no new version.
+
+```yaml
+pools:
+  known: {rows: simulation/known.jsonl.gz}
+outcomes:
+  usual:
+    right: {success: 0.1}
+    wrong: {correction: 0.2, retry: 0.1}
+scenarios:
+  steady:
+    about: Traffic as the corpus has it.
+    phases:
+      - {id: steady, turns: 1000, mix: [{pool: known, outcomes: usual}]}
+```
+
 """
 
 POLICIES = """# Gate policy
@@ -217,6 +267,7 @@ def pages() -> dict[Path, str]:
     """Every generated page: path under docs/ → text."""
     found = {Path("config/index.md"): _index(), Path("config/policies.md"): _policies(), Path("cli.md"): _commands()}
     found |= {Path("config/redaction.md"): _redaction(), Path("config/triggers.md"): _triggers()}
+    found[Path("config/simulation.md")] = _simulation()
     found[Path("config/rules.md")] = _rules()
     for block, intro in INTRO.items():
         found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
@@ -240,6 +291,10 @@ def _redaction() -> str:
 
 def _triggers() -> str:
     return TRIGGERS + _sections(list(walk(RetrainTriggers)), set())
+
+
+def _simulation() -> str:
+    return SIMULATION + _sections(list(walk(Simulation)), set())
 
 
 def _rules() -> str:

@@ -14,7 +14,8 @@ from slm_assets.registry.home import Home
 
 def build(home: Home) -> dg.Definitions:
     """The definitions for a home's domains. Steps are light, so they run in the run's own process."""
-    cells, by_domain = partitions(home), domains(home)
+    by_domain = domains(home)
+    cells = partitions(by_domain)
     return dg.Definitions(
         assets=assets(cells, by_domain),
         asset_checks=checks(cells, by_domain),

@@ -182,7 +182,7 @@ def test_schema_is_a_json_schema_with_the_seven_blocks(workplace):
 def test_every_command_has_help_with_an_example(workplace):
     from typer.main import get_command
 
-    from slm_assets.cli import app
+    from slm_assets.cli.main import app
 
     def walk(command, path):
         for name, child in getattr(command, "commands", {}).items():
@@ -219,13 +219,30 @@ def test_two_runs_of_one_version_at_once_one_is_refused(workplace):
     assert workplace.json("run", "tiny")["outcome"] == "promoted"
 
 
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["nonsense"]])
+def test_a_group_alone_says_what_it_says_among_all_commands(arguments, monkeypatch):
+    """`slm stage run` builds no other command's parser; that must not be seen."""
+    from typer.testing import CliRunner
+
+    from slm_assets import cli
+    from slm_assets.cli.main import app as everything
+
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in cli.GROUPS:
+        alone, among = (
+            CliRunner().invoke(app, [name, *arguments], prog_name="slm") for app in (cli.asked([name]), everything)
+        )
+        assert (alone.exit_code, alone.output) == (among.exit_code, among.output)
+        assert f"slm {name}" in alone.output
+    assert cli.asked(["run"]) is everything and cli.asked([]) is everything
+
+
 def test_help_answers_at_once(workplace):
     started = time.monotonic()
     assert workplace.slm("--help").returncode == 0
     assert time.monotonic() - started < 30, "the help must not import the engine room"
-    code = (
-        "import sys, slm_assets.cli; print([m for m in ('dagster', 'pandas', 'sklearn', 'daft') if m in sys.modules])"
-    )
+    heavy = ("dagster", "pandas", "sklearn", "daft")
+    code = f"import sys, slm_assets.cli.main; print([m for m in {heavy} if m in sys.modules])"
     import subprocess
     import sys
 

@@ -14,7 +14,7 @@ import io
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,16 @@ def rows(suppliers: int, seed: str = SEED) -> Iterator[dict[str, Any]]:
             yield {"id": f"doc-{index:04d}-{number}", **document}
 
 
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as packed JSON Lines; equal rows are equal bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as packed:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+            packed.write(line.encode() + b"\n")
+    path.write_bytes(buffer.getvalue())
+
+
 def main() -> None:
     """Write the corpus."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,12 +85,7 @@ def main() -> None:
     parser.add_argument("--seed", default=SEED)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as packed:
-        for row in rows(arguments.suppliers, arguments.seed):
-            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-            packed.write(line.encode() + b"\n")
-    (arguments.out / "documents.jsonl.gz").write_bytes(buffer.getvalue())
+    write(arguments.out / "documents.jsonl.gz", rows(arguments.suppliers, arguments.seed))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ LONG, SHORT = 200, 40
 LANGUAGES = ("de", "fr", "es")
 
 
-def a_ticket(rng: random.Random, channel: str) -> dict[str, Any]:
-    """One ticket of a channel: its input, its label and the template of its core."""
-    weights = [RARE.get(name, 1.25 if name in URGENT else 1.0) for name in CASES]
-    name = rng.choices(list(CASES), weights=weights)[0]
+def a_ticket(rng: random.Random, channel: str, among: Sequence[str] = ()) -> dict[str, Any]:
+    """One ticket of a channel: its input, its label and the template of its core. `among`: these cases only."""
+    names = list(among or CASES)
+    weights = [RARE.get(name, 1.25 if name in URGENT else 1.0) for name in names]
+    name = rng.choices(names, weights=weights)[0]
     case = CASES[name]
     draft = Draft(rng)
     if channel in ("email", "web_form") and case["category"] != "out_of_scope" and rng.random() < 0.015:
@@ -295,6 +296,16 @@ def rows(channel: str, count: int, seed: str = SEED) -> Iterator[dict[str, Any]]
         yield {"id": f"{channel}-{index:05d}", **a_ticket(random.Random(f"{seed}/{channel}/{index}"), channel)}
 
 
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as packed JSON Lines; equal rows are equal bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as packed:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+            packed.write(line.encode() + b"\n")
+    path.write_bytes(buffer.getvalue())
+
+
 def main() -> None:
     """Write one file per channel."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -304,12 +315,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for channel, share in SHARES.items():
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as packed:
-            for row in rows(channel, round(arguments.tickets * share), arguments.seed):
-                line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-                packed.write(line.encode() + b"\n")
-        (arguments.out / f"{channel}.jsonl.gz").write_bytes(buffer.getvalue())
+        write(arguments.out / f"{channel}.jsonl.gz", rows(channel, round(arguments.tickets * share), arguments.seed))
 
 
 if __name__ == "__main__":

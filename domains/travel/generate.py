@@ -13,7 +13,7 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,16 @@ def rows(event: str, count: int, seed: str = SEED) -> Iterator[dict[str, Any]]:
         yield {"id": f"{event}-{index:05d}", **row}
 
 
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as packed JSON Lines; equal rows are equal bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as packed:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+            packed.write(line.encode() + b"\n")
+    path.write_bytes(buffer.getvalue())
+
+
 def main() -> None:
     """Write one file per event type."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -248,12 +258,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for event, share in SHARES.items():
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as packed:
-            for row in rows(event, round(arguments.turns * share), arguments.seed):
-                line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-                packed.write(line.encode() + b"\n")
-        (arguments.out / f"{event}.jsonl.gz").write_bytes(buffer.getvalue())
+        write(arguments.out / f"{event}.jsonl.gz", rows(event, round(arguments.turns * share), arguments.seed))
 
 
 if __name__ == "__main__":

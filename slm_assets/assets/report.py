@@ -137,13 +137,16 @@ def _report_check(
 def _inputs(instance: dg.DagsterInstance, stage: Stage, partition: str) -> dict[str, str]:
     """The data version and the event of each input, by which Dagster tells what is out of date."""
     found: dict[str, str] = {}
-    for need in stage.needs:
+    domain = partition.partition("|")[0]
+    for need, of in [*((need, partition) for need in stage.needs), *((name, domain) for name in stage.reads)]:
         asset = BY_NAME[need].asset
-        record = _latest(instance, dg.AssetKey(asset), partition)
+        record = _latest(instance, dg.AssetKey(asset), of)
         if record is not None:
             # Of partitioned inputs Dagster keeps the digest over the partitions' data versions: here it is one.
             found[f"dagster/input_data_version/{asset}"] = canonical.digest_bytes(_tag(record, DATA_VERSION).encode())
             found[f"dagster/input_event_pointer/{asset}"] = str(record.storage_id)
+        elif need in stage.reads:
+            found[f"dagster/input_data_version/{asset}"] = "INITIAL"  # Dagster's word for an input that is not there
     return found
 
 

@@ -1,5 +1,7 @@
 """The jobs: `monitor` watches traffic, `retrain` makes the cells of a version, `open_version` opens the next one."""
 
+from functools import cache
+
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
@@ -23,6 +25,7 @@ class OpenVersion(dg.Config):
     train_fraction: float = 1.0
 
 
+@cache
 def retrain() -> UnresolvedAssetJobDefinition:
     """The six assets of one version, with their checks."""
     return dg.define_asset_job(
@@ -32,6 +35,7 @@ def retrain() -> UnresolvedAssetJobDefinition:
     )
 
 
+@cache
 def monitor() -> UnresolvedAssetJobDefinition:
     """The two assets that watch a domain's traffic, with their checks."""
     return dg.define_asset_job(

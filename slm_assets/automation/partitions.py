@@ -17,9 +17,9 @@ def domains(home: Home) -> dg.StaticPartitionsDefinition:
     return dg.StaticPartitionsDefinition(list_domains(home.domains))
 
 
-def partitions(home: Home) -> dg.MultiPartitionsDefinition:
-    """Every domain folder × every version that was opened for any domain. Reads folder names only."""
-    return dg.MultiPartitionsDefinition({"domain": domains(home), "version": VERSIONS})
+def partitions(by_domain: dg.StaticPartitionsDefinition) -> dg.MultiPartitionsDefinition:
+    """Every domain × every version that was opened for any domain."""
+    return dg.MultiPartitionsDefinition({"domain": by_domain, "version": VERSIONS})
 
 
 def key_of(domain: str, version: str) -> dg.MultiPartitionKey:

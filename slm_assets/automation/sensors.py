@@ -2,16 +2,21 @@
 stages ran there are launched again when these have ended."""
 
 import os
+from collections.abc import Callable
+from functools import cache
 
 import dagster as dg
 
 from slm_assets.automation import tags
-from slm_assets.automation.jobs import RETRAIN
+from slm_assets.automation.jobs import MONITOR, RETRAIN, monitor, retrain
 from slm_assets.automation.partitions import key_of
+from slm_assets.domain.compute import StageRun, settings
+from slm_assets.errors import SlmError
 from slm_assets.noetl.address import URL
 from slm_assets.registry import jobs
 from slm_assets.registry.home import Home
-from slm_assets.stages.plans import registries
+from slm_assets.stages.plans import open_domain, registries
+from slm_assets.stages.requests import WATCHING
 
 TICK_S = 20.0
 """How long a tick delivers: well below the minute after which Dagster gives a tick up."""
@@ -58,16 +63,18 @@ def deliver_handoffs(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 
 @dg.sensor(
-    job_name=RETRAIN,
+    jobs=[retrain(), monitor()],
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Launch a cell again whose stage a NoETL server has ended: it finds the receipt and goes on.",
 )
 def watch_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """All jobs in flight in one query and one question to the server; a run for each that has ended."""
+    """All jobs in flight in one query and one question to the server; a run for each that has ended or should
+    have, long ago."""
     if not os.environ.get(URL):
         return dg.SkipReason(f"{URL} names no server")
-    waiting = [(registry, rows) for registry in registries(Home.from_env()) if (rows := jobs.in_flight(registry))]
+    home = Home.from_env()
+    waiting = [(registry, rows) for registry in registries(home) if (rows := jobs.in_flight(registry))]
     if not waiting:
         return dg.SkipReason("no job is in flight")
     from slm_assets.engines.noetl_server import finished
@@ -78,11 +85,24 @@ def watch_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Skip
     assert server is not None
     try:
         with server:
-            ended = finished(server, [job for _registry, rows in waiting for job in rows])
+            ended = finished(server, [job for _registry, rows in waiting for job in rows], _timeouts(home))
     except NoetlError as error:
         return dg.SkipReason(f"the server is away: {error.message}")
     requests = [request for job in ended if (request := _relaunch(context.instance, job))]
     return dg.SensorResult(run_requests=requests)
+
+
+def _timeouts(home: Home) -> Callable[[jobs.Row], float]:
+    """How long a job's stage may take, as its domain says now; each domain is read once a tick at most."""
+
+    @cache
+    def runs(domain: str) -> dict[str, StageRun]:
+        try:
+            return open_domain(home, domain)[0].config.stages
+        except SlmError:  # broken or gone since: what it said is not known, the jobs are there all the same
+            return {}
+
+    return lambda job: settings(runs(job["domain"]), job["stage"]).timeout_s
 
 
 def _relaunch(instance: dg.DagsterInstance, job: jobs.Row) -> dg.RunRequest | None:
@@ -93,9 +113,11 @@ def _relaunch(instance: dg.DagsterInstance, job: jobs.Row) -> dg.RunRequest | No
     submitter = instance.get_run_by_id(job["run_id"])
     kept = {k: v for k, v in submitter.tags.items() if k.startswith("slm/")} if submitter else {}
     selection = submitter.asset_selection if submitter else None
+    watching = job["stage"] in WATCHING
     return dg.RunRequest(
         run_key=f"{job['dedup']}#{len(before)}",
-        partition_key=key_of(job["domain"], f"v{job['number']}"),
+        job_name=MONITOR if watching else RETRAIN,
+        partition_key=job["domain"] if watching else key_of(job["domain"], f"v{job['number']}"),
         asset_selection=sorted(selection) if selection else None,
         tags={k: v for k, v in kept.items() if k not in _OF_THE_RUN} | {tags.JOB: job["dedup"]},
     )

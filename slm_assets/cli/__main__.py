@@ -1,5 +1,5 @@
 """`python -m slm_assets.cli`."""
 
-from slm_assets.cli.main import main
+from slm_assets.cli import main
 
 main()

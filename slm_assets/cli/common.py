@@ -21,6 +21,19 @@ DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", help="A folder of d
 Actor = Annotated[str | None, typer.Option("--by", help="Who acts, for the audit; default: the login name.")]
 
 
+def root_app() -> typer.Typer:
+    """`slm` without any command yet."""
+    return typer.Typer(
+        name="slm",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        help="Build, gate, deploy and keep improving a domain's own small language model.\n\n"
+        "State lives in `SLM_HOME` (default `./.slm`), domains in `SLM_DOMAINS` (default `./domains`).",
+    )
+
+
 def show(value: Json, as_json: bool, human: Any) -> None:
     """Print an answer: as JSON, or as `human(value)` does."""
     from slm_assets.cli import render

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, plan_for, registry_for, show
+from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, show
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
 
@@ -23,18 +23,23 @@ def open_(
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="The conductor's folder; default: a fresh one in SLM_HOME.")
     ] = None,
+    window: Annotated[bool, typer.Option("--window", help="A window of live traffic, not a version.")] = False,
     reason: Annotated[str, typer.Option(help="Why, for the plan and the audit.")] = "asked for",
     by: Actor = None,
     json: AsJson = False,
 ) -> None:
-    """Open a version without running anything, or take the one that is open, as `slm run` does.
+    """Open a version without running anything, or take the one that is open, as `slm run` does; or a window of
+    live traffic, as `captured_traffic` does.
 
-    Example: `slm open travel` or `slm open travel --version v3`
+    Example: `slm open travel`, `slm open travel --version v3` or `slm open travel --window`
     """
     from slm_assets.cli import render
     from slm_assets.cli.run import choose_version
 
     home = Home.from_env()
+    if window:
+        _open_window(home, domain, run_dir, reason, actor_of(by), json)
+        return
     _, plan = choose_version(home, domain, version=version, new=new, params={}, reason=reason, actor=actor_of(by))
     folder = run_dir or home.runs / plan.domain / plan.version / f"conducted-{uuid.uuid4().hex[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,10 +47,23 @@ def open_(
     show(result, json, lambda found: render.CONSOLE.print(f"{found['domain']} {found['version']} is open"))
 
 
+def _open_window(home: Home, domain: str, run_dir: Path | None, reason: str, actor: str, json: bool) -> None:
+    from slm_assets.cli import render
+    from slm_assets.stages.plans import open_domain
+    from slm_assets.stages.windows import next_window
+
+    loaded, registry = open_domain(home, domain)
+    opened = next_window(loaded, registry, actor=actor, reason=reason)
+    folder = run_dir or home.runs / domain / opened.version / f"conducted-{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"domain": domain, "window": opened.version, "window_dir": str(folder), "opened_at": opened.opened_at}
+    show(result, json, lambda found: render.CONSOLE.print(f"{found['domain']} {found['window']} is open"))
+
+
 @conductor_app.command()
 def report(
     domain: DomainName,
-    version: Annotated[str, typer.Argument(help="An open version, such as v1.")],
+    version: Annotated[str, typer.Argument(help="An open version, such as v1, or window of traffic, such as w1.")],
     stage: Annotated[str | None, typer.Option(help="Only this stage's asset.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -56,11 +74,11 @@ def report(
     Example: `slm report travel v1`
     """
     from slm_assets.cli import render
-    from slm_assets.stages.plans import number_of
-    from slm_assets.stages.table import BY_NAME
+    from slm_assets.stages.requests import subject_of
+    from slm_assets.stages.table import BY_NAME, STAGES, WATCH
 
     home = Home.from_env()
-    number = number_of(version)
+    own = [one.name for one in (WATCH if version.startswith("w") else STAGES)]
     if stage is not None and stage not in BY_NAME:
         raise BadInputError(f"{stage!r} is no stage", cure=f"stages: {', '.join(BY_NAME)}")
     reported: list[str] = []
@@ -68,8 +86,8 @@ def report(
         from slm_assets.assets.report import report_version
 
         registry = registry_for(domain)
-        plan = plan_for(registry, domain, number)
-        reported = report_version(home, registry, plan, [stage] if stage else list(BY_NAME))
+        subject = subject_of(registry, domain, own[0], version)
+        reported = report_version(home, registry, subject, [stage] if stage else own)
     result = {"domain": domain, "version": version, "instance": there, "reported": reported}
     told = ", ".join(reported) or ("nothing new" if there else "no Dagster instance here")
     show(result, json, lambda _found: render.CONSOLE.print(f"{domain} {version}: {told}"))

@@ -8,37 +8,30 @@ from typing import Annotated
 
 import typer
 
-from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, show
+from slm_assets.cli import group
+from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, root_app, show
 from slm_assets.cli.conductor import conductor_app
-from slm_assets.cli.db import db_app
 from slm_assets.cli.drift import drift_app
+from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
-from slm_assets.cli.handoffs import handoffs_app
-from slm_assets.cli.playbooks import playbooks_app
 from slm_assets.cli.replay import replay
 from slm_assets.cli.serve import serve_app
-from slm_assets.cli.stage import stage_app
-from slm_assets.errors import BadInputError, ConfigError, SlmError
+from slm_assets.cli.simulate import simulate_app
+from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry.home import Home
 
-app = typer.Typer(
-    name="slm",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Build, gate, deploy and keep improving a domain's own small language model.\n\n"
-    "State lives in `SLM_HOME` (default `./.slm`), domains in `SLM_DOMAINS` (default `./domains`).",
-)
-app.add_typer(stage_app, name="stage")
-app.add_typer(db_app, name="db")
+app = root_app()
+app.add_typer(group("stage"), name="stage")
+app.add_typer(group("db"), name="db")
 app.add_typer(experiments_app)
 app.add_typer(drift_app)
 app.add_typer(conductor_app)
-app.add_typer(playbooks_app, name="playbooks")
-app.add_typer(handoffs_app, name="handoffs")
+app.add_typer(group("playbooks"), name="playbooks")
+app.add_typer(group("handoffs"), name="handoffs")
 app.add_typer(serve_app)
+app.add_typer(simulate_app)
 app.command()(replay)
+app.command()(erase)
 
 
 @app.command()
@@ -231,15 +224,23 @@ def ask(
 def why(
     domain: DomainName,
     role: Annotated[str | None, typer.Option(help="Only this role.")] = None,
+    turn: Annotated[str | None, typer.Option(help="An answer's turn id: what it was learned from.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Which version serves, since when, flipped by whom, trained on what, by which gates, replacing what.
+    """Which version serves, since when, flipped by whom, trained on what, by which gates, replacing what; or with
+    `--turn` the way from an answer back to the rows, labels and verdicts behind it.
 
     Example: `slm why travel --role extract`
     """
     from slm_assets.cli import render
     from slm_assets.stages.reports import explain
 
+    if turn is not None:
+        from slm_assets.cli import questions
+        from slm_assets.stages.experiments.turn import explain_turn
+
+        show(explain_turn(registry_for(domain), domain, turn), json, questions.turn)
+        return
     show(explain(registry_for(domain), domain, role), json, render.why)
 
 
@@ -270,26 +271,6 @@ def bench(
 
     result = run_benchmark(name, final=final, data=data, predictions=predictions, permute_labels=permute_labels)
     show(result, json, render.bench)
-
-
-def main() -> None:
-    """Entry point: every expected error is a message and an exit code, never a traceback."""
-    as_json = "--json" in sys.argv[1:]
-    try:
-        app()
-    except SlmError as error:
-        from slm_assets.cli import render
-
-        if as_json:
-            found = [f.__dict__ for f in error.faults] if isinstance(error, ConfigError) else []
-            render.json({"error": error.message, "cure": error.cure, "faults": found})
-        render.error(str(error))  # with --json too: whoever keeps only stderr must learn why
-        raise SystemExit(error.exit_code) from None
-    except OSError as error:
-        from slm_assets.cli import render
-
-        render.error(f"{error.filename or 'the system'}: {error.strerror or error}")
-        raise SystemExit(1) from None
 
 
 def _failure(message: str, kind: str) -> SlmError:

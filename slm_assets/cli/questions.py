@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from slm_assets import canonical
-from slm_assets.cli.render import CONSOLE, number, paint
+from slm_assets.cli.render import CONSOLE, gates, number, paint
 
 if TYPE_CHECKING:
     from slm_assets.api import Artifact, Branch, DomainVersions, History, Lineage, Point, Score, Series, Version
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from slm_assets.stages.experiments.compare import Comparison
     from slm_assets.stages.experiments.pairing import Example, Paired
     from slm_assets.stages.experiments.rows import DataChange
+    from slm_assets.stages.experiments.turn import Explanation
 
 T = TypeVar("T")
 CHANGES = 20
@@ -83,6 +84,26 @@ def lineage(found: Lineage) -> None:
     tree = Tree(_node(found.artifacts[found.root]))
     _grow(tree, found.tree, found)
     CONSOLE.print(tree)
+
+
+def turn(found: Explanation) -> None:
+    """The turn, and for each role what its answer was learned from."""
+    CONSOLE.print(f"[bold]{escape(found.turn_id)}[/bold] at {found.at[:19]}, kept in {escape(found.kept)}")
+    CONSOLE.print(f"  {_text(found.input)}", soft_wrap=True, markup=False)
+    for outcome in found.outcomes:
+        CONSOLE.print(f"  then: {outcome['signal']} {_text(outcome['detail'])}", soft_wrap=True, markup=False)
+    for trail in found.trails:
+        answer = trail.answer
+        CONSOLE.print(f"[bold]{trail.role}[/bold] by {answer.get('version') or answer['engine']}, ", end="")
+        CONSOLE.print(f"confidence {answer.get('confidence')}: {_text(answer['output'])}", soft_wrap=True, markup=False)
+        if trail.release:
+            CONSOLE.print(f"  {trail.release} ← {trail.model} ← {trail.train_rows} rows of {trail.dataset}")
+            table = Table("train row", "alike", "from", "label", "label by", "input")
+            for row in trail.nearest:
+                told = [escape(_text(part)) for part in (row.label, row.label_source, row.input)]
+                table.add_row(escape(row.id), f"{row.similarity:.2f}", row.source, *told)
+            CONSOLE.print(table)
+            gates(list(trail.gates))
 
 
 def _newest(rows: Sequence[T], everything: bool) -> Sequence[T]:

@@ -31,6 +31,12 @@ def error(message: str) -> None:
     ERRORS.print(f"[red]error[/red] {escape(message)}")
 
 
+def pairs(found: dict[str, Any]) -> None:
+    """One line for each name and value."""
+    for name, value in found.items():
+        CONSOLE.print(f"{name.replace('_', ' '):14} {value}", markup=False, soft_wrap=True)
+
+
 def faults(found: dict[str, list[Fault]]) -> None:
     """Every fault of every domain."""
     for name, own in found.items():

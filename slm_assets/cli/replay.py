@@ -52,7 +52,6 @@ def replay(
     if json:
         render.json(result)
     else:
-        for name, value in result.items():
-            render.CONSOLE.print(f"{name.replace('_', ' '):14} {value}", markup=False)
+        render.pairs(result)
     if reading.away:
         raise typer.Exit(1)

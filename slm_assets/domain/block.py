@@ -12,4 +12,5 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")
 class Block(BaseModel):
     """Base of every block: immutable, nothing is coerced, and an unknown key is a fault."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Built at the first config that is read: a process that reads none should not pay for seventy models.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)

@@ -20,8 +20,8 @@ LabelKey = Annotated[
 ]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$")]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-Image = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,400}$")]
-MountPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./-]{0,200}$")]
+Image = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,399}$")]
+MountPath = Annotated[str, StringConstraints(pattern=r"^(/\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)+/?$", max_length=200)]
 GPU_RESOURCE = "nvidia.com/gpu"
 
 

@@ -389,6 +389,9 @@ class Improvement(Block):
     min_new_real_turns: int | None = Field(
         default=None, ge=1, description="New captured turns that start a retraining."
     )
+    simulation: RelativePath | None = Field(
+        default=None, description="Scenarios of traffic for `slm simulate`; data, and no part of what is built."
+    )
 
 
 class DomainConfig(Block):

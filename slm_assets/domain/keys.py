@@ -142,6 +142,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.promotion_gates",
     ),
     "domain.checks": ("eval.certify",),
+    "domain.simulation": ("improvement.simulation",),
     "domain.turns": ("roles[].reads",),
     "models.oracle": (
         "roles[].deterministic_oracle",
@@ -257,10 +258,11 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.schedule",
         "improvement.governance.cost_budget",
     ),
+    "stages.capture": ("improvement.capture.retention_days",),
     "stages.drift": ("improvement.min_new_real_turns",),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
-    WAITS + "clusters": (
-        "stages.*.container",
+    "noetl.stage_book": ("stages.*.container",),
+    "domain.compute": (
         "stages.*.container.image",
         "stages.*.container.namespace",
         "stages.*.container.service_account",

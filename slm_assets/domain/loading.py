@@ -16,6 +16,7 @@ from slm_assets.domain.faults import parse
 from slm_assets.domain.files import DATA_SUFFIXES, Absent, Folder, Refused, normal
 from slm_assets.domain.referenced import Kind, check_document, check_text, references
 from slm_assets.domain.references import Schemas, first_with_id
+from slm_assets.domain.simulation import read_simulation
 from slm_assets.errors import BadInputError, ConfigError, Fault
 
 __all__ = [
@@ -114,6 +115,7 @@ class _Loader:
                     self._unsound.add(path)
         if data:
             self._check_data(config)
+            self._check_simulation(config)
         sound = {path: data for path, data in sorted(self.files.items()) if path not in self._unsound}
         return Domain(config.name, config, sound, self.folder.root)
 
@@ -226,6 +228,15 @@ class _Loader:
                     self._note(at, "no rows yet", found=written, expected=expected, severity="warning")
             except Refused as refused:
                 self._note(at, refused.message, **refused.parts)
+
+    def _check_simulation(self, config: DomainConfig) -> None:
+        """The scenarios, which are data: read to be checked, and no part of the domain's files."""
+        if (written := config.improvement.simulation) is None:
+            return
+        try:
+            self.faults.extend(read_simulation(config, self.folder, self._spelled(written))[1])
+        except Refused as refused:
+            self._note(("slm_domain", "improvement", "simulation"), refused.message, **refused.parts)
 
     def _note(self, place: Place, message: str, *, severity: str = "error", **parts: str) -> None:
         self.faults.append(self.document.fault(place, message, severity=severity, **parts))

@@ -1,10 +1,18 @@
-"""Telling the alias of a secret from a secret. What looks like one is never repeated in a message."""
+"""Secrets by their alias: telling one from the other, and reading it. What looks like a secret is never repeated in
+a message."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from slm_assets.errors import BadInputError
+
+SECRETS = "SLM_SECRETS"
+MIN_LENGTH = 16
 
 _TEMPLATE = re.compile(r"\{\{ *[A-Za-z_][A-Za-z0-9_.]{0,99} *\}\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,99}")
@@ -42,6 +50,35 @@ def url_fault(text: str | None) -> dict[str, str]:
         cure = "move them to `credential`, as an alias"
         return {"message": "an address with credentials in it", "found": _size(text), "cure": cure}
     return {}
+
+
+def secret(alias: str, environment: Mapping[str, str]) -> str:
+    """The token of an alias: the environment variable of that name, or the file of that name in the folder that
+    SLM_SECRETS names. BadInputError, without the secret, for what cannot be used."""
+    if not _NAME.fullmatch(alias) or "/" in alias or credential_fault(alias):
+        raise BadInputError(
+            "not an alias (not shown: it may be a secret)",
+            cure="name the environment variable or mounted file that holds the token",
+        )
+    value = environment.get(alias, "")
+    folder = environment.get(SECRETS, "")
+    if not value and folder:
+        try:
+            value = (Path(folder) / alias).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            value = ""
+    value = value.strip()
+    if not value:
+        raise BadInputError(
+            f"token alias {alias} names nothing",
+            cure=f"set the environment variable {alias}, or mount a file {alias} in the folder of {SECRETS}",
+        )
+    if len(value) < MIN_LENGTH or not value.isascii() or not value.isprintable() or " " in value:
+        raise BadInputError(
+            f"the token of alias {alias} is no usable token (not shown)",
+            cure=f"at least {MIN_LENGTH} printable ASCII characters without blanks: openssl rand -hex 32",
+        )
+    return value
 
 
 def _size(text: str) -> str:

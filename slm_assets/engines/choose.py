@@ -38,6 +38,6 @@ def engine_of(stage: str, runs: Mapping[str, StageRun], asked: str | None = None
         from slm_assets.engines import noetl_local, noetl_server
         from slm_assets.noetl.emit import stage_playbook
 
-        server = noetl_server.launcher(stage_playbook, timeout_s=run.timeout_s, wait=wait)
+        server = noetl_server.launcher(stage_playbook, run=run, wait=wait)
         return Engine(name, server or partial(noetl_local.launch, timeout_s=run.timeout_s))
     raise BadInputError(f"{name!r} is no engine", cure=f"engines: {', '.join(ENGINES)}")

@@ -54,7 +54,7 @@ def launch(
         return there
     hand_over(request, envelope, run_dir)
     try:
-        canonical.write_bytes(run_dir / PLAYBOOK, stage_playbook(request.stage).encode())
+        canonical.write_bytes(run_dir / PLAYBOOK, stage_playbook(request.stage)[1].encode())
     except OSError as error:
         raise disk_error(error, run_dir) from error
     progress(0.0, "noetl")

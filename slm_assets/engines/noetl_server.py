@@ -10,37 +10,42 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slm_assets.canonical import Json
+from slm_assets.domain.compute import StageRun
 from slm_assets.engines.handed_over import hand_over
 from slm_assets.engines.in_process import Launch
 from slm_assets.noetl import protocol
 from slm_assets.noetl.protocol import NoetlError, ProtocolError, Status
 from slm_assets.noetl.server import Server, server_from_env
+from slm_assets.noetl.wire import Clock
 from slm_assets.registry import jobs
 from slm_assets.registry.jobs import Row
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.runner import CODE_VERSION, proof_of, read_receipt
 from slm_assets.stages.runtime import Progress
-from slm_assets.stages.table import BY_NAME
 
 FINAL_STEP = "end"
 UNKNOWN_FOR_S = 600.0
 """An execution that the server does not know for so long is lost."""
 RESUBMIT_AFTER_S = 60.0
+OVERDUE_BY_S = 300.0
+"""How long after a stage's own timeout the server may still end it by itself; then it is given up here."""
 
-Playbook = Callable[[str], str]
-"""Stage → the text of its playbook."""
+Playbook = Callable[[str, StageRun], tuple[str, str]]
+"""Stage, and how the domain wants it run → catalog path and text of its playbook."""
 
 
-def payload(request: StageRequest, run_dir: Path) -> dict[str, Json]:
-    """The workload of a stage's playbook: checked ids and a folder, nothing that a user wrote."""
-    return {
+def payload(request: StageRequest, run_dir: Path, run: StageRun) -> dict[str, Json]:
+    """The workload of a stage's playbook: checked ids, a folder, and which of its branches runs. What a container
+    is made of stands in the playbook itself."""
+    branch: dict[str, Json] = {"mode": "container"} if run.container is not None else {}
+    return branch | {
         "runtime": "distributed",
         "driver": "engine",
         "domain": request.domain,
@@ -49,12 +54,12 @@ def payload(request: StageRequest, run_dir: Path) -> dict[str, Json]:
     }
 
 
-def launcher(playbook: Playbook, *, timeout_s: float, wait: bool) -> Launch | None:
+def launcher(playbook: Playbook, *, run: StageRun, wait: bool) -> Launch | None:
     """`launch` on the server that the environment names; None where it names none."""
     server = server_from_env()
     if server is None:
         return None
-    return partial(launch, server=server, playbook=playbook, timeout_s=timeout_s, wait=wait)
+    return partial(launch, server=server, playbook=playbook, run=run, wait=wait)
 
 
 def launch(
@@ -66,12 +71,13 @@ def launch(
     *,
     server: Server,
     playbook: Playbook,
-    timeout_s: float,
+    run: StageRun,
     wait: bool = False,
 ) -> StageReceipt:
     """The stage's receipt; while it is being made one of status `deferred` and kind `submitted`.
 
-    `wait`: stay until the execution has ended; cancel it after `timeout_s`.
+    An execution that has not ended within `run.timeout_s`, and some minutes for the server to see that itself, is
+    cancelled, and the stage has failed. `wait`: stay until the end, and cancel at the timeout.
     """
     number = int(request.version[1:])
     job = jobs.of_cell(registry, request.domain, number, request.stage)
@@ -86,16 +92,20 @@ def launch(
         hand_over(request, envelope, run_dir)
         job = jobs.begin(
             registry, request.domain, number, request.stage,
-            request=request.digest, run_id=envelope.run_id, playbook=BY_NAME[request.stage].playbook,
+            request=request.digest, run_id=envelope.run_id, playbook=playbook(request.stage, run)[0],
         )  # fmt: skip
     execution = job["execution"]
+    given_up = ""
     try:
-        execution = execution or _submit(server, registry, job, request, run_dir, playbook)
+        execution = execution or _submit(server, registry, job, request, run_dir, playbook, run)
         progress(0.0, f"NoETL execution {execution}")
         if wait:
-            ended = _wait(server, execution, timeout_s)
+            ended = _wait(server, execution, run.timeout_s)
         else:
-            ended = _state(server.status(execution), job) in protocol.TERMINAL
+            late = overdue(job, run.timeout_s, server.clock)
+            ended = _has_ended(server, execution, job, late)
+            if late and not ended:
+                ended, given_up = True, _give_up(server, execution, run.timeout_s)
     except NoetlError as error:
         if wait or not _passes(error):
             if execution is None:
@@ -104,36 +114,50 @@ def launch(
         return _receipt(request, f"the NoETL server is away, {request.stage} waits for it: {error.message}")
     if not ended:
         return _receipt(request, f"{request.stage} was handed over: {server.address.page(execution)}")
-    receipt = _collect(server, execution, request, run_dir)
+    receipt = _collect(server, execution, request, run_dir, given_up)
     jobs.end(registry, job, receipt.error)
     return receipt
 
 
-def finished(server: Server, waiting: Iterable[Row]) -> list[Row]:
-    """Of the jobs in flight those whose cell is to be launched again: ended, lost, or never submitted.
+def finished(server: Server, waiting: Iterable[Row], timeout_of: Callable[[Row], float]) -> list[Row]:
+    """Of the jobs in flight those whose cell is to be launched again: ended, overdue, lost, or never submitted.
 
-    One question tells what runs; only what is not among that is asked for by itself.
+    One question tells what runs; only what is not among that is asked for by itself. `timeout_of`: seconds that
+    a job's stage has, asked for only once it has run for some minutes.
     """
     rows = list(waiting)
     running = set(server.running()) if rows else set()
     found = []
     for job in rows:
         if job["execution"] is None:
-            if _age(job) > RESUBMIT_AFTER_S:
+            if _age(job, server.clock) > RESUBMIT_AFTER_S:
                 found.append(job)
+        elif _age(job, server.clock) > OVERDUE_BY_S and overdue(job, timeout_of(job), server.clock):
+            found.append(job)
         elif job["execution"] not in running:
             # One job that cannot be told of must not hide the others; a server that is away was noticed above.
             with contextlib.suppress(NoetlError):
-                if _state(server.status(job["execution"]), job) in protocol.TERMINAL:
+                if _state(server.status(job["execution"]), job, server.clock) in protocol.TERMINAL:
                     found.append(job)
     return found
 
 
+def overdue(job: Row, timeout_s: float, clock: Clock) -> bool:
+    """Whether a job that the server has accepted should have ended some minutes ago."""
+    return job["execution"] is not None and _age(job, clock) > timeout_s + OVERDUE_BY_S
+
+
 def _submit(
-    server: Server, registry: Registry, job: Row, request: StageRequest, run_dir: Path, playbook: Playbook
+    server: Server,
+    registry: Registry,
+    job: Row,
+    request: StageRequest,
+    run_dir: Path,
+    playbook: Playbook,
+    run: StageRun,
 ) -> str:
-    registered = server.register(job["playbook"], playbook(request.stage))
-    execution = server.execute(registered, payload(request, run_dir), dedup=job["dedup"]).execution
+    registered = server.register(*playbook(request.stage, run))
+    execution = server.execute(registered, payload(request, run_dir, run), dedup=job["dedup"]).execution
     jobs.accept(registry, job, execution)
     return execution
 
@@ -150,21 +174,48 @@ def _wait(server: Server, execution: str, timeout_s: float) -> bool:
     return True
 
 
-def _collect(server: Server, execution: str, request: StageRequest, run_dir: Path) -> StageReceipt:
+def _has_ended(server: Server, execution: str, job: Row, late: bool) -> bool:
+    try:
+        return _state(server.status(execution), job, server.clock) in protocol.TERMINAL
+    except NoetlError as error:
+        if not late or error.status is None:
+            raise
+        return False  # the server is there, and cannot tell of this one
+
+
+def _give_up(server: Server, execution: str, timeout_s: float) -> str:
+    """Cancel what should have ended long ago, and say so; nothing to say where it had ended just then.
+
+    A server that cannot cancel it does not keep the stage waiting: what still runs there is kept from running
+    beside the next try by the lock of the run folder.
+    """
+    told = f"execution {execution} has not ended after {timeout_s:.0f} s"
+    try:
+        return f"{told} and was cancelled" if server.cancel(execution) else ""
+    except NoetlError as error:
+        return f"{told} and could not be cancelled ({error.message})"
+
+
+def _collect(server: Server, execution: str, request: StageRequest, run_dir: Path, given_up: str) -> StageReceipt:
     """The receipt that an ended execution left, or one that says why there is none."""
     receipt = read_receipt(run_dir)
     if receipt is not None and receipt.request == request:
         return receipt
     found = "a receipt of another request" if receipt is not None else "no receipt"
+    said = given_up or _ending(server, execution)
+    page = server.address.page(execution)
+    return _receipt(request, f"{said}, and left {found} in {run_dir}; see {page}", failed=True)
+
+
+def _ending(server: Server, execution: str) -> str:
+    """How the server says that an execution ended."""
     try:
         end = protocol.ending(server.execution(execution), FINAL_STEP)
-        said = end.reason or f"execution {execution} is COMPLETED"
     except NoetlError as error:
         if error.status != 404:
             raise
-        said = f"the server does not know execution {execution}"
-    page = server.address.page(execution)
-    return _receipt(request, f"{said}, and left {found} in {run_dir}; see {page}", failed=True)
+        return f"the server does not know execution {execution}"
+    return end.reason or f"execution {execution} is COMPLETED"
 
 
 def _receipt(request: StageRequest, told: str, *, failed: bool = False) -> StageReceipt:
@@ -173,10 +224,10 @@ def _receipt(request: StageRequest, told: str, *, failed: bool = False) -> Stage
     return StageReceipt(**{**values, "status": "deferred", "error_kind": "submitted", "error": told, **outcome})
 
 
-def _state(status: Status | None, job: Row) -> Status:
+def _state(status: Status | None, job: Row, clock: Clock) -> Status:
     """A server that takes its events in later does not know a new execution at once."""
     if status is None:
-        return "failed" if _age(job) > UNKNOWN_FOR_S else "running"
+        return "failed" if _age(job, clock) > UNKNOWN_FOR_S else "running"
     return status
 
 
@@ -185,5 +236,5 @@ def _passes(error: NoetlError) -> bool:
     return not isinstance(error, ProtocolError) and (error.status is None or error.status in (429, 500, 502, 503, 504))
 
 
-def _age(job: Row) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(job["submitted_at"])).total_seconds()
+def _age(job: Row, clock: Clock) -> float:
+    return (clock.utc() - datetime.fromisoformat(job["submitted_at"])).total_seconds()

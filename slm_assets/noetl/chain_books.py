@@ -30,11 +30,11 @@ from slm_assets.noetl.steps import (
     value,
     var,
 )  # fmt: skip
-from slm_assets.stages.table import Stage
+from slm_assets.stages.table import WATCH, Stage
 
-MONITOR = ("capture", "drift")
-"""Stages that run ahead of a version: whether to retrain at all. They join the orchestrator, and stay out of the
-pipeline, as soon as the table has them; `shadow` joins the pipeline, between what it needs and what needs it."""
+MONITOR = tuple(stage.name for stage in WATCH)
+"""Stages that run ahead of a version: whether to retrain at all. They are in the orchestrator and not in the
+pipeline."""
 
 OUTCOMES = ("promoted", "held", "deferred")
 _KEPT = ("version", "run_dir")
@@ -73,12 +73,12 @@ def pipeline(stages: Sequence[Stage], run: StageRun) -> Step:
 
 def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
     """Whether to retrain, the pipeline, and what came of it."""
-    there = {stage.name: stage for stage in stages}
-    watching = [there[name] for name in MONITOR if name in there]
+    watching = [stage for stage in stages if stage.name in MONITOR]
     steps: list[Step] = []
     for index, stage in enumerate(watching):
-        after = watching[index + 1].name if index + 1 < len(watching) else "open"
-        passed = {"domain": value("domain"), "version": value("version"), "run_dir": value("run_dir")}
+        last = index + 1 == len(watching)
+        after = "open" if last else watching[index + 1].name
+        passed = {"domain": value("domain"), **handed_on(var("window"), var("window_dir"))}
         steps += [
             call(
                 stage.name, stage.title, name_of(stage), inputs_of(stage, passed), arc(f"gate_{stage.name}"),
@@ -87,14 +87,14 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
             shell(
                 f"gate_{stage.name}",
                 f"What {stage.name} said",
-                _read(f"{value('run_dir')}/{stage.name}.json", '"gate":', ("go", "held", "deferred")),
+                _read(f"{var('window_dir')}/{stage.name}.json", '"gate":', ("go", "held", "deferred")),
                 arc(after, "vars.gate == 'go'"),
-                arc("not_due", "vars.gate == 'held'"),
+                arc("not_due" if last else "held", "vars.gate == 'held'"),
                 arc("failed"),
                 results=("gate",),
             ),
         ]  # fmt: skip
-    quiet = [shell("not_due", "No trigger fired", """echo '{"outcome": "not_due"}'""", arc("end"))] if watching else []
+    quiet = shell("not_due", "No trigger fired", """echo '{"outcome": "not_due"}'""", arc("end"))
     inputs = {
         **{key: value(key) for key in ("runtime", "pb_prefix", "pb_suffix", "domain")},
         **handed_on(var("version"), var("run_dir")),
@@ -104,10 +104,11 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
     chain_s = (run.timeout_s + 20 * MINUTE) * len(stages)
     whole = [
         noop("start", "Watch, retrain, judge, promote", arc("check")),
-        *check_step({**_checked(stages), **_BASE}, [arc(watching[0].name if watching else "open")]),
+        *check_step({**_checked(stages), **_BASE}, [arc("open_window")]),
+        _open_window(arc(watching[0].name)),
         *steps,
-        *quiet,
-        _open("Take the newest version, or open one where config or rows are new", arc("retrain")),
+        quiet,
+        _open("Open the next version, or take the one that was asked for", arc("retrain"), reason="drift, by NoETL"),
         call("retrain", "The whole chain of that version", "pipeline", inputs, arc("read_outcome"),
              result="outcome", timeout_s=chain_s),
         shell(
@@ -138,12 +139,21 @@ def _checked(stages: Sequence[Stage]) -> dict[str, Any]:
     return {"runtime": ["local", "distributed"], **gpu}
 
 
-def _open(desc: str, then: Arc) -> Step:
+def _open(desc: str, then: Arc, reason: str = "") -> Step:
+    given = f"--new --reason '{reason}' " if reason else ""
     script = (
-        f"exec slm open '{value('domain')}' ${{version:+--version \"$version\"}} "
+        f"exec slm open '{value('domain')}' {given}${{version:+--version \"$version\"}} "
         '${run_dir:+--run-dir "$run_dir"} --json'
     )
     return shell("open", desc, script, then, results=_KEPT, prelude=chosen(*_KEPT), log=HOME_LOG, timeout_s=10 * MINUTE)
+
+
+def _open_window(then: Arc) -> Step:
+    script = f"exec slm open '{value('domain')}' --window --json"
+    return shell(
+        "open_window", "Gather what is new in the domain's traffic", script, then,
+        results=("window", "window_dir"), log=HOME_LOG, timeout_s=30 * MINUTE,
+    )  # fmt: skip
 
 
 def _gate(stage: Stage, after: str) -> Step:

@@ -13,22 +13,23 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from slm_assets import canonical
 from slm_assets.domain.compute import StageRun
 from slm_assets.errors import BadInputError
 from slm_assets.noetl.chain_books import pipeline, retrain_orchestrator
 from slm_assets.noetl.flag_books import resolve_engine, rollback
 from slm_assets.noetl.stage_book import DEFAULT_RUN, stage_book
 from slm_assets.noetl.steps import Step
-from slm_assets.stages.table import BY_NAME, STAGES, Stage
+from slm_assets.stages.table import BY_NAME, STAGES, WATCH, Stage
 
 FOLDER = "slm"
 _HEAD = "# Made by `slm playbooks emit` from the stage table; changes here are lost.\n"
 
 
-def playbooks(stages: Sequence[Stage] = STAGES, run: StageRun = DEFAULT_RUN) -> dict[str, str]:
+def playbooks(stages: Sequence[Stage] = (*WATCH, *STAGES), run: StageRun = DEFAULT_RUN) -> dict[str, str]:
     """File name relative to deploy/noetl (`slm/dataset_build.yaml`) → YAML text, every playbook."""
     books = [
-        *(stage_book(stage, run) for stage in stages),
+        *(stage_book(stage, compute(stage, run)) for stage in stages),
         pipeline(stages, run),
         retrain_orchestrator(stages, run),
         rollback(),
@@ -51,9 +52,24 @@ def read_run(path: Path) -> StageRun:
         raise BadInputError(f"{path} describes no stage's compute\n  " + "\n  ".join(lines)) from None
 
 
-def stage_playbook(name: str) -> str:
-    """The playbook of one stage as YAML."""
-    return _text(stage_book(BY_NAME[name], DEFAULT_RUN))
+def stage_playbook(name: str, run: StageRun | None = None) -> tuple[str, str]:
+    """Catalog path and YAML of a stage's playbook: the committed one, or for a domain's own compute one beside it.
+
+    What a cluster must give holds lists, maps and a timeout, which no workload value can carry. So another block
+    is another playbook, under a path of its own: what the deployment has registered stays the newest there.
+    """
+    stage, run = BY_NAME[name], run or StageRun()
+    own = run.model_dump(mode="json", include={"timeout_s", "container"})
+    if own == StageRun().model_dump(mode="json", include=set(own)):
+        return stage.playbook, _text(stage_book(stage, compute(stage, DEFAULT_RUN)))
+    book = stage_book(stage, run)
+    book["metadata"]["path"] = f"{stage.playbook}/{canonical.digest(own)[:12]}"
+    return book["metadata"]["path"], _text(book)
+
+
+def compute(stage: Stage, run: StageRun) -> StageRun:
+    """A deployment's defaults for one stage: only what can use a GPU gets a container."""
+    return run if stage.gpu else run.model_copy(update={"container": None})
 
 
 def differences(folder: Path, wanted: dict[str, str]) -> dict[str, str]:

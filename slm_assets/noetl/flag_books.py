@@ -9,6 +9,13 @@ from slm_assets.noetl.steps import HOME_LOG, Step, arc, book, ends, noop, shell,
 SERVICE_PATH = "/v1/{domain}/{role}/engine"
 """Where the service tells a role's engine: `{"engine": "slm"}` or `{"engine": "deterministic"}`."""
 
+CREDENTIAL = "slm_service"
+TOKEN = {name: f"{{{{ keychain.{CREDENTIAL}.{key} }}}}" for name, key in
+         (("SLM_SERVICE_URL", "url"), ("SLM_SERVICE_TOKEN", "token"))}  # fmt: skip
+"""The service's bearer token, and the one address that may get it, out of a server's credential store. A worker
+resolves `keychain.` when it starts the step; neither playbook, payload nor event ever holds the token. The `auth` of
+an http tool would do too, but that tool ends the execution where the service is away."""
+
 
 def rollback() -> Step:
     """Flags back to what served before, or to a version that served; nothing is rebuilt."""
@@ -28,13 +35,20 @@ exec slm rollback '{value("domain")}' ${{role:+--role "$role"}} ${{to:+--to "$to
 
 
 def resolve_engine() -> Step:
-    """One answer, `{"engine": "slm" | "deterministic"}`, whatever the service does: it has one second."""
+    """One answer, `{"engine": "slm" | "deterministic"}`, whatever the service does: it has one second.
+
+    The token reaches curl on its standard input: an argument would be seen by every user of the machine.
+    """
     workload = {"runtime": "local", "domain": "", "role": "", "service": ""}
     path = SERVICE_PATH.format(domain=value("domain"), role=value("role"))
     service = f"""
 engine=deterministic
 url='{value("service")}{path}'
-answer=$(curl --silent --fail --max-time 1 "$url" | head --bytes=4096 | tr -d ' \\n\\r\\000') || answer=''
+token=''
+case "$url" in "${{SLM_SERVICE_URL:-nowhere}}"/v1/*) token=${{SLM_SERVICE_TOKEN:-}} ;; esac
+[[ "$token" =~ ^[A-Za-z0-9._~+/=-]+$ ]] || token=''
+answer=$(printf '%s' "${{token:+Authorization: Bearer $token}}" |
+  curl --header @- --silent --fail --max-time 1 "$url" | head --bytes=4096 | tr -d ' \\n\\r\\000') || answer=''
 case "$answer" in *'"engine":"slm"'*) engine=slm ;; esac
 printf '{{"engine": "%s"}}\\n' "$engine"
 """
@@ -51,7 +65,7 @@ printf '{{"engine": "%s"}}\\n' "$engine"
             [arc("ask_registry", "workload.service == ''"), arc("ask_service")],
         ),
         shell("ask_service", "One call, a second; away or wrong means deterministic", service, arc("answer"),
-              results=("engine",)),
+              results=("engine",), env=TOKEN),
         shell("ask_registry", "This machine's registry", registry, arc("answer"), results=("engine",),
               log=HOME_LOG),
         shell("answer", "The engine", """echo '{"engine": "{{ vars.engine }}"}'""", arc("end"),

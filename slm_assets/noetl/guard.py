@@ -25,7 +25,8 @@ _FUNCTIONS = {
         }""",
     "version": """
         fn is_version(text) {
-          text.len > 1 && text.starts_with("v") && only(text.sub_string(1), "0123456789", 9)
+          let known = text.starts_with("v") || text.starts_with("w");
+          text.len > 1 && known && only(text.sub_string(1), "0123456789", 9)
         }""",
     "engine": """
         fn is_engine(text) { text == "oracle" || is_version(text) }""",

@@ -8,6 +8,7 @@ the next reading goes on from there.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,8 @@ MAX_PENDING = 10_000
 @dataclass
 class Reading:
     """What one reading took. `away`: why it ended early. `dropped`: turns that are none, or could not be
-    redacted, by reason. `truncated`: executions whose early events the server no longer showed."""
+    redacted, by reason. `capped`: full, or out of time; the next one goes on. `truncated`: executions whose early
+    events the server no longer showed."""
 
     rows: list[dict[str, Json]] = field(default_factory=list)
     executions: int = 0
@@ -49,9 +51,9 @@ class Reading:
     away: str = ""
 
 
-def replay(domain: Domain, registry: Registry, server: Server, *, actor: str) -> Reading:
-    """Read what is new, and keep it as the domain's captured turns. BadInputError where the config asks for
-    no reading, BusyError where another process reads."""
+def replay(domain: Domain, registry: Registry, server: Server, *, actor: str, seconds: float = math.inf) -> Reading:
+    """Read what is new, for about so many seconds, and keep it as the domain's captured turns. BadInputError where
+    the config asks for no reading, BusyError where another process reads."""
     asked = domain.config.data.event_log_replay
     if asked is None or asked.status == "disabled" or asked.via != "server_api":
         raise BadInputError(
@@ -62,7 +64,7 @@ def replay(domain: Domain, registry: Registry, server: Server, *, actor: str) ->
         if not mine:
             raise BusyError(f"the event log of {domain.name} is being read by another process")
         before = captures.mark(registry, domain.name)
-        reading, after = read(domain, server, asked, before)
+        reading, after = read(domain, server, asked, before, seconds=seconds)
         if after != before:
             artifact = _keep(registry, before.artifact, reading, after) if reading.rows else before.artifact
             turns = before.turns + len(reading.rows)
@@ -70,12 +72,21 @@ def replay(domain: Domain, registry: Registry, server: Server, *, actor: str) ->
     return reading
 
 
-def read(domain: Domain, server: Server, asked: EventLogReplay, mark: Mark) -> tuple[Reading, Mark]:
-    """The redacted turns after a mark, at most `cap_turns`, and the mark after them."""
+def read(
+    domain: Domain, server: Server, asked: EventLogReplay, mark: Mark, *, seconds: float = math.inf
+) -> tuple[Reading, Mark]:
+    """The redacted turns after a mark, at most `cap_turns`, and the mark after them.
+
+    After `seconds` no further execution is begun; one at least is read, so that each reading comes further.
+    """
+    until = server.clock.now() + seconds
     work = _Reading(domain, server, asked, Redactor(domain.redaction), mark.watermark, dict(mark.pending))
     try:
         for name in work.listed():
             if not work.take(name):
+                break
+            if server.clock.now() >= until:
+                work.reading.capped = True
                 break
     except ProtocolError:
         raise

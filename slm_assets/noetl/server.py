@@ -1,4 +1,4 @@
-"""What this project asks of a NoETL server: playbooks, executions, credentials, and its registry.
+"""What this project asks of a NoETL server: playbooks, executions, and its registry.
 
 Every call may be made again: registering looks first whether the content is there, executing carries a
 dedup key, the rest only reads. The one exception, `registry_register`, says so.
@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
@@ -185,16 +184,6 @@ class Server:
             self._wire.call("POST", f"/executions/{identifier(execution)}/cancel", {"cascade": True})
         except NoetlError as error:
             if error.status == 422:
-                return False
-            raise
-        return True
-
-    def has_credential(self, alias: str) -> bool:
-        """Whether the server keeps a credential of that name; its content is never asked for."""
-        try:
-            self._wire.call("GET", f"/credentials/{quote(alias, safe='')}")
-        except NoetlError as error:
-            if error.status == 404:
                 return False
             raise
         return True

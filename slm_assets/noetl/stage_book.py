@@ -36,8 +36,8 @@ def name_of(stage: Stage) -> str:
 
 
 def stage_book(stage: Stage, run: StageRun) -> Step:
-    """The playbook of a stage. `run` holds the deployment's defaults; what is a single text among them is a
-    workload value, which an execution may override."""
+    """The playbook of a stage, with a container step where `run` has one. What is a single text in that block is
+    a workload value, which an execution may override."""
     workload = {"runtime": "local", "driver": CONDUCTOR, "domain": "", "version": "", "run_dir": "./slm-run"}
     workload |= dict.fromkeys(OPENED.values(), "")
     checked: dict[str, Any] = {
@@ -50,7 +50,7 @@ def stage_book(stage: Stage, run: StageRun) -> Step:
         OPENED["run_dir"]: "path?",
     }
     first, work = arc("run_stage"), [_shell_step(stage, run.timeout_s)]
-    if stage.gpu and run.container is not None:
+    if run.container is not None:
         workload |= {"mode": "local"} | container_values(run.container)
         checked |= {"mode": ["local", "container"], **CONTAINER_VALUES}
         work = [_by_mode(), *work, _container_step(stage, run)]

@@ -78,10 +78,12 @@ def shell(
     prelude: str = "",
     log: str = "",
     timeout_s: int = MINUTE,
+    env: Mapping[str, str] | None = None,
 ) -> Step:
     """A step that runs a script under `set -euo pipefail`; a server, which goes on after a failure, is led to
     `failed`. `results`: fields of the JSON that it prints, readable as vars by the steps after it. `log`: a file
-    that also gets what the script says on stderr, which the local runtime drops; `prelude` comes before it."""
+    that also gets what the script says on stderr, which the local runtime drops; `prelude` comes before it. `env`:
+    variables that a server sets; locally the process's own are there."""
     folder = ['mkdir -p "${SLM_HOME:-.slm}"'] if log == HOME_LOG else []
     lines = [
         "set -euo pipefail",
@@ -90,7 +92,8 @@ def shell(
         *([f"exec 2> >(tee -a {log} >&2)"] if log else []),
         script.strip(),
     ]
-    step: Step = {"step": name, "desc": desc, "tool": shell_tool("\n".join(lines) + "\n", timeout_s)}
+    tool = shell_tool("\n".join(lines) + "\n", timeout_s) | ({"env": dict(env)} if env else {})
+    step: Step = {"step": name, "desc": desc, "tool": tool}
     if results:
         step["vars"] = {key: f"{{{{ result.{key} }}}}" for key in results}
         # A step that failed may have printed no JSON, and a server sets before it chooses an arc.

@@ -41,8 +41,8 @@ def begin(registry: Registry, domain: str, number: int, stage: str, *, request: 
 
 
 def accept(registry: Registry, job: Row, execution: str) -> None:
-    """The server has it, as this execution."""
-    _set(registry, job, {"execution": execution, "state": SUBMITTED})
+    """The server has it, as this execution; its time runs from here, not from when the server was away."""
+    _set(registry, job, {"execution": execution, "state": SUBMITTED, "submitted_at": now()})
 
 
 def end(registry: Registry, job: Row, note: str = "") -> None:

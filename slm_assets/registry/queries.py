@@ -188,3 +188,24 @@ def last_flip(registry: Registry) -> int:
     question by which a service sees that something changed."""
     newest = select(func.max(t.flag_events.c.id).label("newest")).where(*registry._is(t.flag_events))
     return int(registry._all(newest)[0]["newest"] or 0)
+
+
+def review_counts(registry: Registry, domain: str) -> dict[str, int]:
+    """State → how many review items of a domain are in it."""
+    items = t.review_items
+    query = select(items.c.state, func.count().label("count")).where(*registry._is(items, domain=domain))
+    return {row["state"]: int(row["count"]) for row in registry._all(query.group_by(items.c.state))}
+
+
+def budget_used(registry: Registry, domain: str) -> list[Row]:
+    """resource, reserved and spent of a domain, over all time."""
+    rows = t.budget
+    open_ = func.sum(case((rows.c.state == "reserved", rows.c.reserved), else_=0.0)).label("reserved")
+    query = select(rows.c.resource, open_, func.sum(rows.c.spent).label("spent"))
+    return registry._all(query.where(*registry._is(rows, domain=domain)).group_by(rows.c.resource))
+
+
+def newest_audit(registry: Registry, domain: str, most: int) -> list[Row]:
+    """The last things that were done to a domain, newest first."""
+    query = select(t.audit).where(*registry._is(t.audit, domain=domain))
+    return registry._all(query.order_by(t.audit.c.id.desc()).limit(most))

@@ -358,3 +358,5 @@ erasures = _log(
     Column("detail", JSON, nullable=False),
     Index("erasures_by_domain", "tenant", "project", "domain", "id"),
 )
+
+tombstones = _scoped("tombstones", _key("sha256"), _text("manifest"), _text("at", 32))

@@ -14,6 +14,7 @@ from slm_assets.serving.capture.recorder import Recorder
 from slm_assets.serving.engines import RESERVED, Engines
 from slm_assets.serving.guard import Guard
 from slm_assets.serving.metrics import Metrics
+from slm_assets.serving.pages.routes import Pages
 from slm_assets.serving.paths import Paths
 from slm_assets.serving.problems import Problem
 from slm_assets.serving.tokens import Tokens
@@ -37,6 +38,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if recorder is not None:
+            engines.on_erasure = recorder.forget
             recorder.start()
         engines.start()
         yield
@@ -45,7 +47,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
             recorder.close()
 
     # The OpenAPI document is made of the contracts that serve, which FastAPI does not know.
-    app = FastAPI(lifespan=lifespan, openapi_url=None, telemetry={"tracing": False})
+    app = FastAPI(lifespan=lifespan, openapi_url=None, telemetry={"tracing": False}, redirect_slashes=False)
     app.add_middleware(Guard, hosts=hosts, tokens=tokens)
     # Starlette's routes, the hot ones first: FastAPI's reading of parameters costs as much as an answer.
     for method, path, handler in (
@@ -61,6 +63,8 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
         ("GET", "/openapi.json", paths.openapi),
     ):
         app.add_route(path, handler, [method], include_in_schema=False)
+    for path, page in Pages(engines).routes():
+        app.add_route(path, page, ["GET"], include_in_schema=False)
     _errors(app, metrics)
     return app
 

@@ -17,15 +17,17 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain
 from slm_assets.errors import BadInputError
-from slm_assets.registry import queries
+from slm_assets.registry import erasures, queries
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Registry
 from slm_assets.serving.problems import Problem, shown
 from slm_assets.serving.snapshot import LOG, Snapshot, make_snapshot
 from slm_assets.stages.bundle import Bundle, open_bundle
 from slm_assets.stages.plans import registry_for
+from slm_assets.stages.traffic.records import Scope
 
 POLL_SECONDS = 0.25
 """Between two looks at the flags: with the loading of a release a flip is answered by within a second."""
@@ -47,6 +49,8 @@ class Engines:
         self._bases: dict[str, tuple[Domain, Registry]] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._seen: dict[tuple[str, str], int] = {}
+        self._erased: dict[tuple[str, str], int] = {}
+        self.on_erasure: Callable[[Scope, str], None] = lambda _scope, _pseudonym: None
         self._lock = threading.Lock()
         self._retry_at = 0.0
         self._stop = threading.Event()
@@ -61,6 +65,14 @@ class Engines:
     def snapshots(self) -> list[Snapshot]:
         """Those loaded so far, by name."""
         return [self._snapshots[name] for name in sorted(self._snapshots)]
+
+    def registries(self, tenant: str) -> list[tuple[DomainConfig, Registry]]:
+        """Config and registry of each domain that a tenant may see, by name."""
+        return [
+            (domain.config, registry)
+            for _, (domain, registry) in sorted(self._bases.items())
+            if tenant in ("*", registry.tenant)
+        ]
 
     @contextmanager
     def lease(self, name: str, tenant: str) -> Iterator[Snapshot]:
@@ -162,6 +174,18 @@ class Engines:
             if name in again or newest[scope] != self._seen.get(scope):
                 self._renew(domain, registry, again=name in again)
         self._seen |= newest
+        for scope, registry in scopes.items():
+            self._tell_erasures(scope, registry)
+
+    def _tell_erasures(self, scope: tuple[str, str], registry: Registry) -> None:
+        last = erasures.last(registry)
+        before = self._erased.setdefault(scope, last)
+        if last != before:
+            for name in (name for name, (_, own) in self._bases.items() if (own.tenant, own.project) == scope):
+                for row in erasures.erasures(registry, name):
+                    if row["id"] > before:
+                        self.on_erasure(Scope(*scope, name), row["pseudonym"])
+            self._erased[scope] = last
 
     def _renew(self, base: Domain, registry: Registry, *, again: bool = False) -> None:
         old = self._snapshots.get(base.name)

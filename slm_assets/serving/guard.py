@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,7 +70,8 @@ class Guard:
 
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SAFE]
+                there = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _SAFE if pair[0] not in there)]
             await send(message)
 
         await self._app(scope, receive, hardened)
@@ -91,14 +94,26 @@ class Guard:
             raise Problem(403, "origin", "requests from other origins are refused")
         if not self._tokens:
             return OPERATOR
-        scheme, _, token = authorization.partition(b" ")
-        tenant = self._tokens.tenant(token.strip()) if scheme.lower() == b"bearer" else None
+        token = _token(authorization)
+        tenant = self._tokens.tenant(token) if token else None
         if tenant is None:
             raise Problem(
                 401, "token", "no valid bearer token",
-                cure="send the header `Authorization: Bearer <token>`", headers={"www-authenticate": "Bearer"},
+                cure="send the header `Authorization: Bearer <token>`, or the token as a browser's password",
+                headers={"www-authenticate": 'Bearer, Basic realm="slm-assets", charset="UTF-8"'},
             )  # fmt: skip
         return tenant
+
+
+def _token(authorization: bytes) -> bytes:
+    """The token in a header: as it is, or as the password that a browser asks a person for."""
+    scheme, _, given = authorization.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return given.strip()
+    if scheme.lower() == b"basic":
+        with suppress(ValueError):
+            return b64decode(given.strip(), validate=True).partition(b":")[2]
+    return b""
 
 
 def _name(host: bytes) -> str:

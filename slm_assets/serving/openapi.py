@@ -6,8 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 from slm_assets.canonical import Json
+from slm_assets.domain.outcomes import SIGNALS
 from slm_assets.serving.snapshot import Snapshot
-from slm_assets.stages.traffic.records import SIGNALS
 
 _ERROR = {
     "type": "object",

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from slm_assets.canonical import Json
+from slm_assets.domain.outcomes import SIGNALS
 from slm_assets.serving import openai, turns
 from slm_assets.serving.body import read_json
 from slm_assets.serving.capture.recorder import Recorder
@@ -19,7 +20,7 @@ from slm_assets.serving.openapi import describe
 from slm_assets.serving.problems import Problem, json_response, shown
 from slm_assets.serving.snapshot import Snapshot
 from slm_assets.serving.tokens import OPERATOR
-from slm_assets.stages.traffic.records import SIGNALS, Scope
+from slm_assets.stages.traffic.records import Scope
 
 _TURN_ID = re.compile(r"([a-z][a-z0-9_]{0,62})-([0-9a-f]{11})-[0-9a-f]{6}-[0-9a-f]{12}")
 

@@ -11,14 +11,11 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from slm_assets.domain.secrets import credential_fault
+from slm_assets.domain.secrets import credential_fault, secret
 from slm_assets.errors import BadInputError
 
 OPERATOR = "*"
-SECRETS = "SLM_SECRETS"
-MIN_LENGTH = 16
 _GIVEN = re.compile(r"(?P<tenant>\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,62})=(?P<alias>[A-Za-z_][A-Za-z0-9_.-]{0,99})")
 
 
@@ -51,30 +48,8 @@ def read_tokens(given: Iterable[str], environment: Mapping[str, str]) -> Tokens:
                 "--token: not TENANT=ALIAS (not shown: it may be a secret)",
                 cure="name the environment variable or mounted file that holds the token: acme=ACME_TOKEN",
             )
-        token = _read(parts["alias"], environment)
+        token = secret(parts["alias"], environment).encode()
         known.append((hashlib.sha256(token).digest(), parts["tenant"]))
     if len({digest for digest, _ in known}) < len(known):
         raise BadInputError("two tenants have the same token", cure="give each its own")
     return Tokens(tuple(known))
-
-
-def _read(alias: str, environment: Mapping[str, str]) -> bytes:
-    value = environment.get(alias, "")
-    folder = environment.get(SECRETS, "")
-    if not value and folder:
-        try:
-            value = (Path(folder) / alias).read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
-            value = ""
-    value = value.strip()
-    if not value:
-        raise BadInputError(
-            f"token alias {alias} names nothing",
-            cure=f"set the environment variable {alias}, or mount a file {alias} in the folder of {SECRETS}",
-        )
-    if len(value) < MIN_LENGTH or not value.isascii() or not value.isprintable() or " " in value:
-        raise BadInputError(
-            f"the token of alias {alias} is no usable token (not shown)",
-            cure=f"at least {MIN_LENGTH} printable ASCII characters without blanks: openssl rand -hex 32",
-        )
-    return value.encode()

@@ -2,7 +2,7 @@
 
 manifest.json   format, domain, version, roles, sources, answers, files: {path: sha256}
 model_card.md   what it is, from what, how well
-probes.jsonl    {"turn", "outputs"}: turns and the answers it must give
+probes.jsonl    {"id", "turn", "outputs"}: turns and the answers it must give
 config/         contracts, prompts, vocabulary, oracle, policies: the resolved config
 model/          the checkpoint
 """

@@ -88,7 +88,7 @@ def _prove(ctx: StageContext, out: Any) -> tuple[dict[str, Any], float]:
             cure="the checkpoint is not what was evaluated: run finetune and evaluate again as a new version",
         )
     probes = [
-        {"turn": turn, "outputs": row["outputs"]}
+        {"id": row["id"], "turn": turn, "outputs": row["outputs"]}
         for turn, row in zip(canonical.read_jsonl(turns), expected, strict=True)
     ]
     step = max(1, len(probes) // PROBES)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,20 +48,31 @@ def train_role(domain: Domain, dataset: Path, labels: Path, role_id: str, *, see
         )
     validation = [row for row in labelled_rows(dataset, labels, "validation") if role_id in row.labels]
     started = time.perf_counter()
-    model = ladder.train(
-        domain.config.model.recipe,
-        _pairs(role, train),
-        domain.output_schema(role_id),
-        validation=_pairs(role, validation),
-        groups=[row.group for row in train],
-        hyperparams=domain.hyperparams(),
-        seed=seed,
-        progress=tell,
-    )
+    with _one_thread():
+        model = ladder.train(
+            domain.config.model.recipe,
+            _pairs(role, train),
+            domain.output_schema(role_id),
+            validation=_pairs(role, validation),
+            groups=[row.group for row in train],
+            hyperparams=domain.hyperparams(),
+            seed=seed,
+            progress=tell,
+        )
     seconds = time.perf_counter() - started
     out.mkdir(parents=True, exist_ok=True)
     ladder.save_role(out, domain.config.model.recipe, model)
     canonical.write_json(out.with_suffix(".report"), {"train_seconds": round(seconds, 3), "report": model.report})
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """One thread for every linear algebra library, whoever trains: how a sum is split over threads is in its last
+    bits, and a checkpoint must not depend on the machine's cores. Only libraries that are loaded can be told so."""
+    import sklearn.linear_model  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits
 
 
 def train_roles(

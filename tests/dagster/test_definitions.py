@@ -15,7 +15,7 @@ import yaml
 
 from slm_assets.definitions import build
 from slm_assets.registry.home import Home
-from slm_assets.stages.table import STAGES
+from slm_assets.stages.table import BY_NAME
 
 SNAPSHOT = Path(__file__).with_name("definitions.json")
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,8 @@ def described(definitions: dg.Definitions) -> dict[str, Any]:
 def dimensions(partitions: dg.PartitionsDefinition | None) -> dict[str, str] | None:
     if partitions is None:
         return None
+    if isinstance(partitions, dg.StaticPartitionsDefinition):
+        return {"domain": type(partitions).__name__}
     assert isinstance(partitions, dg.MultiPartitionsDefinition)
     return {d.name: type(d.partitions_def).__name__ for d in partitions.partitions_defs}
 
@@ -81,10 +83,9 @@ def test_the_definitions_are_the_ones_in_the_snapshot(definitions: dg.Definition
 
 def test_edges_and_checks_come_from_the_stage_table(definitions: dg.Definitions) -> None:
     found = described(definitions)["assets"]
-    by_name = {stage.name: stage for stage in STAGES}
-    assert sorted(found) == sorted(stage.asset for stage in STAGES)
-    for stage in STAGES:
-        assert found[stage.asset]["deps"] == sorted(by_name[need].asset for need in stage.needs)
+    assert sorted(found) == sorted(stage.asset for stage in BY_NAME.values())
+    for stage in BY_NAME.values():
+        assert found[stage.asset]["deps"] == sorted(BY_NAME[name].asset for name in (*stage.needs, *stage.reads))
         assert set(stage.gates) <= set(found[stage.asset]["checks"])
         assert all(check["blocking"] for check in found[stage.asset]["checks"].values())
 
@@ -141,7 +142,7 @@ def test_loading_many_domains_opens_no_file_of_any(home: Home) -> None:
 
 def test_no_domain_folder_is_an_empty_graph_not_a_crash(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLM_DOMAINS", str(home.domains / "absent"))
-    assert len(described(build(Home.from_env()))["assets"]) == len(STAGES)
+    assert len(described(build(Home.from_env()))["assets"]) == len(BY_NAME)
 
 
 def test_workspace_and_instance_files_name_what_exists() -> None:

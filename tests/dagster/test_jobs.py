@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from slm_assets.automation import tags
 from slm_assets.automation.instance import ensure_version_partition
 from slm_assets.automation.partitions import key_of
 from slm_assets.automation.sensors import watch_jobs
+from slm_assets.domain.compute import StageRun
 from slm_assets.engines import noetl_server
 from slm_assets.engines.in_process import Outcome, make_cell
+from slm_assets.noetl import server as noetl_server_module
 from slm_assets.noetl.address import Address
 from slm_assets.noetl.protocol import NoetlError
 from slm_assets.noetl.server import Server
@@ -40,9 +43,12 @@ from slm_assets.stages.table import BY_NAME, STAGES
 Calls = list[tuple[str, str, str]]
 
 
-def book(stage: str) -> str:
+RUN = StageRun(timeout_s=60)
+
+
+def book(stage: str, _run: StageRun) -> tuple[str, str]:
     path = BY_NAME[stage].playbook
-    return f"metadata: {{name: {stage}, path: {path}}}\nworkload: {{run_dir: .}}\nworkflow: []\n"
+    return path, f"metadata: {{name: {stage}, path: {path}}}\nworkload: {{run_dir: .}}\nworkflow: []\n"
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def make(registry: Registry, server: Server) -> Callable[..., Outcome]:
     """Make a cell on the server."""
 
     def make(plan: Plan, stage: str = "dataset", run_id: str = "run", wait: bool = False) -> Outcome:
-        how = partial(noetl_server.launch, server=server, playbook=book, timeout_s=60, wait=wait)
+        how = partial(noetl_server.launch, server=server, playbook=book, run=RUN, wait=wait)
         return make_cell(registry, plan, stage, actor="a", run_id=run_id, launch=how, engine="noetl")
 
     return make
@@ -89,10 +95,10 @@ def works_at_once(fake: FakeServer, registry: Registry) -> None:
 
 def test_the_environment_names_the_server(fake, registry, stages, home, monkeypatch):
     works_at_once(fake, registry)
-    how = noetl_server.launcher(book, timeout_s=60, wait=True)
+    how = noetl_server.launcher(book, run=RUN, wait=True)
     assert make_cell(registry, opened(home, "one"), "dataset", actor="a", launch=how).receipt.status == "succeeded"
     monkeypatch.delenv("NOETL_SERVER_URL")
-    assert noetl_server.launcher(book, timeout_s=60, wait=True) is None
+    assert noetl_server.launcher(book, run=RUN, wait=True) is None
 
 
 def test_a_stage_is_submitted_let_go_and_found_done(fake, registry, make, stages, home):
@@ -202,6 +208,95 @@ def test_waiting_on_the_command_line(fake, registry, make, stages, home, server)
     assert late.status == "failed" and "was cancelled" in late.error
 
 
+def later(server: Server, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """So much time has passed, for the engine and for the sensor."""
+    clock = Clock(sleep=lambda _: None, utc=lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+    server.clock = clock
+    monkeypatch.setattr(noetl_server_module, "server_from_env", lambda **_: Server(server.address, clock=clock))
+
+
+def test_a_job_that_never_ends_is_cancelled_and_a_fault_and_not_started_again(
+    fake, registry, server, make, stages, home, definitions, monkeypatch
+):
+    path = home.domains / "one" / "slm.config.yaml"
+    path.write_text(path.read_text() + "  stages: {dataset: {timeout_s: 60}}\n")
+    plan = opened(home, "one")
+    make(plan)
+    (execution,) = fake.state.executions
+    with dg.DagsterInstance.ephemeral() as instance:
+        later(server, monkeypatch, RUN.timeout_s + noetl_server.OVERDUE_BY_S - 30)
+        assert tick(instance, definitions) == [] and make(plan).receipt.error_kind == "submitted"
+        later(server, monkeypatch, RUN.timeout_s + noetl_server.OVERDUE_BY_S + 30)
+        assert [request.partition_key for request in tick(instance, definitions)] == ["one|v1"]
+        found = make(plan).receipt
+        assert (found.status, found.error_kind) == ("failed", "fault")
+        assert f"execution {execution} has not ended after 60 s and was cancelled" in found.error
+        assert fake.state.executions[execution]["status"] == "CANCELLED"
+        assert jobs.in_flight(registry) == [] and tick_says(instance) == "no job is in flight"
+    assert domain_status(registry, "one")["versions"][0]["outcome"] == "failed"
+    assert "has not ended after 60 s" in registry.cell("one", 1, "dataset")["receipt"]["error"]
+    assert len(fake.state.executions) == 1 and stages == []
+    # What its worker leaves all the same counts, without another start.
+    work(fake, registry, execution, "CANCELLED")
+    assert make(plan, run_id="asked").receipt.status == "succeeded" and len(fake.state.executions) == 1
+
+
+@pytest.mark.parametrize("broken", ["cancel", "status"])
+def test_a_server_that_cannot_tell_or_cancel_does_not_keep_an_overdue_stage_waiting(
+    fake, registry, server, make, stages, home, monkeypatch, broken
+):
+    plan = opened(home, "one")
+    make(plan)
+    (execution,) = fake.state.executions
+    fake.raw[f"executions/{execution}/{broken}"] = (500, b"boom", {})
+    assert make(plan).receipt.error_kind == "submitted"
+    later(server, monkeypatch, 1_000)
+    found = make(plan).receipt
+    assert found.error_kind == "fault" and "has not ended after 60 s" in found.error
+    assert ("could not be cancelled" in found.error) is (broken == "cancel")
+    assert jobs.in_flight(registry) == []
+
+
+def test_a_job_that_ended_in_time_is_collected_however_late_and_an_away_server_is_waited_for(
+    fake, registry, server, make, stages, home, monkeypatch
+):
+    plan = opened(home, "one")
+    make(plan)
+    (execution,) = fake.state.executions
+    later(server, monkeypatch, 1_000_000)
+    fake.close()
+    assert "is away" in make(plan).receipt.error
+    fake._serve(fake.port)
+    work(fake, registry, execution)
+    assert make(plan).receipt.status == "succeeded" and len(fake.state.executions) == 1
+
+
+def test_the_time_of_a_job_runs_from_its_acceptance(fake, registry, make, stages, home):
+    plan = opened(home, "one")
+    fake.faults = lambda _method, path: fake_server.FAIL if path == "execute" else None
+    make(plan)
+    (waiting,) = jobs.in_flight(registry)
+    fake.faults = None
+    make(plan)
+    (accepted,) = jobs.in_flight(registry)
+    assert accepted["execution"] and accepted["submitted_at"] > waiting["submitted_at"]
+
+
+@pytest.mark.parametrize("config", ["", "stages: {dataset: {timeout_s: 1}}", "nonsense: {{ 7*7 }}"])
+def test_the_sensor_takes_the_timeout_from_the_domain_as_it_is_now(
+    fake, registry, server, make, stages, home, definitions, monkeypatch, config
+):
+    """A broken domain's jobs are not forgotten: they have the default."""
+    make(opened(home, "one"))
+    path = home.domains / "one" / "slm.config.yaml"
+    path.write_text(path.read_text() + f"  {config}\n")
+    later(server, monkeypatch, 1 + noetl_server.OVERDUE_BY_S + 30)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert len(tick(instance, definitions)) == ("timeout_s" in config)
+        later(server, monkeypatch, StageRun().timeout_s + noetl_server.OVERDUE_BY_S + 30)
+        assert len(tick(instance, definitions)) == 1
+
+
 def test_fifty_jobs_in_flight_hold_no_run_and_are_watched_by_one_question(
     fake, registry, make, stages, home, definitions
 ):
@@ -227,7 +322,7 @@ def test_fifty_jobs_in_flight_hold_no_run_and_are_watched_by_one_question(
 
 def on_the_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The assets hand their stages over."""
-    how = partial(noetl_server.launch, server=server, playbook=book, timeout_s=60)
+    how = partial(noetl_server.launch, server=server, playbook=book, run=RUN)
 
     def make(*arguments: Any, **given: Any) -> Outcome:
         return make_cell(*arguments, **given | {"launch": how, "engine": "noetl"})

@@ -10,6 +10,9 @@ from pages import FENCE
 
 from slm_assets.domain.config import ConfigFile
 from slm_assets.domain.policies import PromotionGates
+from slm_assets.domain.redaction import RedactionPolicy
+from slm_assets.domain.simulation import Simulation
+from slm_assets.domain.triggers import RetrainTriggers
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -33,7 +36,7 @@ def test_a_generated_page_is_what_the_code_says(path):
 def test_every_key_and_every_command_has_its_place():
     from typer.main import get_command
 
-    from slm_assets.cli import app
+    from slm_assets.cli.main import app
     from slm_assets.domain.config import DomainConfig
     from slm_assets.domain.keys import walk
 
@@ -53,6 +56,12 @@ def test_the_examples_of_the_config_pages_are_a_config():
             example = yaml.safe_load(text)
             if path.name == "policies.md":
                 PromotionGates.model_validate(example)
+            elif path.name == "triggers.md":
+                RetrainTriggers.model_validate(example)
+            elif path.name == "simulation.md":
+                Simulation.model_validate(example)
+            elif path.name == "redaction.md":
+                RedactionPolicy.model_validate(example)
             elif path.name == "index.md":
                 ConfigFile.model_validate(example)
             else:

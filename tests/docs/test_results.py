@@ -130,6 +130,21 @@ def test_a_domain_shows_its_floor_each_version_and_why_one_was_held():
     assert "a rollback 0.20 s, forward again 0.30 s" in page and "2.5 MB" in page
 
 
+def test_redaction_shows_misses_changes_cost_and_what_a_model_loses():
+    result = {
+        "recall": [{"kind": "phone", "of_each": 50, "en_US": 0, "de_DE": 3}],
+        "clean": {"turns": 2000, "tokens": 170_000, "changed": 7},
+        "cost": [{"domain": "desk", "turns": 90, "cpu_ms": 0.25}],
+        "skew": [
+            {"domain": "desk", "turns": 400, "changed": 12, "metrics": {"topic": {"raw": 0.9, "redacted": 0.895}}}
+        ],
+    }
+    page = report.page({"redaction": HOW | {"name": "redaction", "result": result}}, [], {})
+    assert "50 of each kind and locale" in page and "| phone | 0 | 3 |" in page
+    assert "Of 170,000 words in 2,000 turns of travel that hold no such value, 7 changed." in page
+    assert "| desk | 90 | 0.25 |" in page and "| `topic` | .900 | .895 |" in page and "changes 12 of them" in page
+
+
 def test_a_benchmark_shows_value_interval_target_verdicts_and_what_is_published():
     page = report.page(_bench("final", topic=_score(0.96)), [LOOK], {})
     assert "| `topic` | .960 | [.910, .980] | 400 | .950 | PASS | INSUFFICIENT | .900 |" in page

@@ -105,7 +105,7 @@ FILES: dict[str, object] = {
     "prompts/teacher_extract.md": "You label turns.\n",
     "prompts/teacher_render.md": "You render turns.\n",
     "policies/pii_redaction.yaml": "email: mask\n",
-    "policies/retrain_gates.yaml": "staleness_days: 30\n",
+    "policies/retrain_gates.yaml": "staleness: {days: 30}\n",
     "policies/promotion_gates.yaml": "margin: 0.02\nconfidence: 0.95\n",
     "recipes/lora.yaml": "rank: 16\nlearning_rate: 1e-4\n",
     "playbooks/itinerary-planner.yaml": "kind: Playbook\n",

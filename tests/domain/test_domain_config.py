@@ -320,8 +320,12 @@ def test_no_folder_no_config(tmp_path: Path) -> None:
 # Whatever is written, an answer -------------------------------------------------------------------
 
 WORDS = st.text(string.ascii_lowercase + "_.$[]\"' ", max_size=12)
+HOSTILE = st.sampled_from(
+    ["'; touch PWNED; '", '"', "$(touch PWNED)", "`touch PWNED`", "a\nb", "{{ 7*7 }}", "{% raw %}", ";", "..", "../..",
+     "/etc/passwd", "file:///etc/passwd", "\0", "\x85", "\u202e", "x" * 1_000_000]
+)  # fmt: skip
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS | HOSTILE,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=8,
 )

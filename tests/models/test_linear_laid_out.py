@@ -11,10 +11,13 @@ import pytest
 
 from slm_assets.canonical import Json
 from slm_assets.models import linear
+from slm_assets.models.linear.choice import described
+from slm_assets.models.linear.context import Describer
 from slm_assets.models.linear.items import Items
 from slm_assets.models.linear.page import Page
 from slm_assets.models.linear.rank_fit import _Problem
 from slm_assets.models.linear.scan import kinds_for, scan
+from slm_assets.models.linear.spans import Document, documents
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -217,6 +220,36 @@ def test_laid_out_values_are_read(paper_model: linear.LinearModel) -> None:
         assert ("/net" in spans) == (answer.output["net"] is not None)
         if answer.output == y and y["lines"]:
             assert spans["/lines/0/rate"] == f"{y['lines'][0]['rate']:.0f}"
+
+
+def test_what_stands_beside_a_value_that_no_text_lacks_is_a_feature(paper_model: linear.LinearModel) -> None:
+    assert any(name.startswith("near:/total") for name in paper_model.features.names)
+
+
+def test_a_piece_has_the_same_features_whatever_was_read_before() -> None:
+    pages = [documents([("/text", ("text",), paper(seed)[0]["text"])])[0] for seed in range(40)]
+    kinds = ["code", "date", "number", "part", "words:eur|€"]
+
+    def features(describer: Describer, blocks: list[tuple[int, str]], page: Document) -> Any:
+        found = described([page], kinds, describer)
+        return [(pieces, [sorted(blocks[k] for k in row) for row in rows]) for pieces, rows in found]
+
+    def fresh() -> tuple[Describer, list[tuple[int, str]]]:
+        blocks: list[tuple[int, str]] = []
+
+        def make(template: int, text: str) -> int:
+            blocks.append((template, text))
+            return len(blocks) - 1
+
+        return Describer(make, {"number": frozenset({"0:2: :%"})}), blocks
+
+    describer, blocks = fresh()
+    for page in pages:
+        read = features(describer, blocks, page)
+        assert read == features(*fresh(), page)
+        for kind, (pieces, rows) in zip(kinds, read, strict=True):
+            assert {piece for _, piece in pieces} <= set(page.pieces(kind))
+            assert len(rows) == len(pieces) + 1
 
 
 def test_reading_again_gives_the_same(paper_model: linear.LinearModel, tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ import pytest
 from slm_assets.canonical import Json
 from slm_assets.models import linear
 from slm_assets.models.linear import crf_fit
-from slm_assets.models.linear.crf import lattice, viterbi
+from slm_assets.models.linear.crf import lattice, odds, viterbi
+from slm_assets.models.linear.emit import Emitter
 from slm_assets.models.linear.formats import MONTHS, month_names, written_amount, written_date
 from slm_assets.models.linear.gazetteer import Gazetteer, phrase_of
 from slm_assets.models.linear.lexicon import Lexicon
 from slm_assets.models.linear.paths import ABSENT
 from slm_assets.models.linear.spans import documents
-from slm_assets.models.linear.tagger import pieces
+from slm_assets.models.linear.tagger import pieces, token_ids
 from slm_assets.models.linear.text import tokens
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -71,8 +72,26 @@ def test_our_viterbi_tags_as_the_training_library_does(tmp_path: Path) -> None:
         found = tokens(text)
         none: list[list[str]] = [[] for _ in found]
         theirs = tagger.tag([[str(i) for i in ids] for ids in lexicon.rows(text, found, none)])
-        scores = crf.emissions(crf.lexicon.rows(text, found, none))
-        assert viterbi(scores, [(0, len(found))], crf.layers[0].transitions) == [int(tag) for tag in theirs]
+        scores, jumps = crf.emitter.scores(documents([("", (), text)]), [none]), crf.layers[0].transitions
+        assert viterbi(scores, [(0, len(found))], jumps, odds(scores, jumps)) == [int(tag) for tag in theirs]
+
+
+def test_scores_of_all_texts_at_once_are_the_sums_of_each_tokens_features() -> None:
+    texts = ["Give me 24 dark Red ones", "< give-me > 17", "", "Rouge 2,5 kg?", "unseen words here, Give me"]
+    docs = documents([(f"/{k % 2}", (k,), text) for k, text in enumerate(texts)])
+    known = [[["b1:0", "i9:9"] if token.low == "give" else [] for token in own.tokens] for own in docs]
+    lexicon, rng = Lexicon(), np.random.default_rng(5)
+
+    def rows(lexicon: Lexicon, at: Sequence[int]) -> list[list[int]]:
+        return [ids for d in at for ids in token_ids(docs[d], lexicon, known[d])]
+
+    grown = rows(lexicon, range(4))
+    small, _ = lexicon.kept(i for ids in grown for i in ids if i % 3)  # some weights are zero, most templates too
+    weights = rng.normal(size=(small.size, 4)).astype(np.float32)
+    expected = [weights[ids].sum(axis=0) for ids in rows(small, range(5))]
+    emitter = Emitter(small, weights)
+    for _ in range(2):
+        np.testing.assert_allclose(emitter.scores(docs, known), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("sure", [[], [1], [0, 4], [2, 3, 5], [0, 1, 2, 6], range(7)])
@@ -82,7 +101,8 @@ def test_probabilities_are_those_of_all_taggings(sure: Sequence[int]) -> None:
     scores, jumps = rng.normal(size=(7, 5)).astype(np.float32), rng.normal(size=(5, 5)).astype(np.float32)
     scores[list(sure), 0] += 30
     bounds = [(0, 3), (3, 7)]
-    own = lattice(scores, bounds, jumps)
+    gains = odds(scores, jumps)
+    own = lattice(scores, bounds, jumps, gains)
     weights: Counter[tuple[int, int, int]] = Counter()
     marginal = np.zeros((7, 5))
     for start, end in bounds:
@@ -99,7 +119,7 @@ def test_probabilities_are_those_of_all_taggings(sure: Sequence[int]) -> None:
                 sums[start + t, tag] += np.exp(score)
             for label, i, j in pieces([0] * start + list(code), [(start, end)]):
                 found[label, i, j] += np.exp(score)
-        assert tuple(viterbi(scores, bounds, jumps)[start:end]) == best[1]
+        assert tuple(viterbi(scores, bounds, jumps, gains)[start:end]) == best[1]
         marginal += sums / total
         weights.update({span: value / total for span, value in found.items()})
     np.testing.assert_allclose(own.marginals, marginal, atol=1e-4)

@@ -11,6 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_slm import FakeSlm
 
+# `home`: one whose registry is on SQLite, and one on the Postgres server that the session starts itself.
+from tests.registry.conftest import empty, empty_url, home, postgres, postgres_url
+
+__all__ = ["empty", "empty_url", "home", "postgres", "postgres_url", "slm"]
+
 
 @pytest.fixture
 def slm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlm:

@@ -49,7 +49,6 @@ class State:
     executions: dict[str, dict[str, Any]] = field(default_factory=dict)
     dedup: dict[str, str] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
-    credentials: set[str] = field(default_factory=set)
     ids: Any = field(default_factory=lambda: itertools.count((1 << 60) + 1))
     calls: Counter[str] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -172,9 +171,6 @@ class FakeServer:
                 return self._status(name)
             case "POST", ["executions", name, "cancel"]:
                 return self._cancel(name)
-            case "GET", ["credentials", name]:
-                there = name in self.state.credentials
-                return (200, {"name": name, "type": "bearer"}) if there else (404, {"error": "no", "status": 404})
             case _, ["internal", *rest]:
                 if self.token is None:
                     return 503, "internal API disabled"

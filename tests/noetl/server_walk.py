@@ -8,6 +8,7 @@ their inputs, and their `result_step` as the result. From the published sources 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,12 +31,19 @@ class Walk:
 
 
 class Server:
-    """A catalog of playbooks; `refuses` are workload values that the check step throws at."""
+    """A catalog of playbooks; `refuses` are workload values that the check step throws at; `keychain` is what the
+    worker resolves as it starts a step, and nothing keeps."""
 
-    def __init__(self, books: Mapping[str, str], refuses: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        books: Mapping[str, str],
+        refuses: frozenset[str] = frozenset(),
+        keychain: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         loaded = [yaml.safe_load(text) for text in books.values()]
         self.catalog = {book["metadata"]["path"]: book for book in loaded}
         self.refuses = refuses
+        self.keychain = keychain or {}
         self.walks: dict[str, list[Walk]] = {}
 
     def execute(self, path: str, payload: Mapping[str, Any]) -> Walk:
@@ -59,7 +67,8 @@ class Server:
     def _tool(self, tool: Mapping[str, Any], context: dict[str, Any]) -> Any:
         if tool["kind"] == "shell":
             command = self._rendered(tool["command"], context)
-            done = subprocess.run([tool["shell"], "-c", command], capture_output=True, text=True)
+            env = os.environ | self._rendered(tool.get("env", {}), context | {"keychain": self.keychain})
+            done = subprocess.run([tool["shell"], "-c", command], capture_output=True, text=True, env=env)
             return {"exit_code": done.returncode, "stdout": done.stdout.strip(), "stderr": done.stderr}
         if tool["kind"] == "rhai":
             given = set(map(str, self._rendered(tool["args"], context).values()))

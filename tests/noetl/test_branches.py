@@ -11,7 +11,9 @@ from typing import Any
 import noetl
 import pytest
 from fake_slm import DEPLOY, FakeSlm
+from server_walk import Server
 
+from slm_assets.noetl.steps import FOLDER, SERVER
 from slm_assets.stages.table import STAGES
 
 NAMES = [stage.name for stage in STAGES]
@@ -141,16 +143,21 @@ def test_the_registry_is_asked_where_there_is_no_service(slm: FakeSlm, answer: s
 
 
 class Service:
-    """A service that gives one answer, or none until it is let go."""
+    """A service that gives one answer, to the bearer of a token where it needs one, or none until it is let go."""
 
-    def __init__(self, status: int, body: bytes, *, waits: bool = False) -> None:
+    def __init__(self, status: int, body: bytes, *, waits: bool = False, needs: str = "") -> None:
         self.asked: list[str] = []
+        self.tokens: list[str | None] = []
         self.let_go = Event()
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 service.asked.append(self.path)
+                service.tokens.append(self.headers.get("authorization"))
+                if needs and service.tokens[-1] != f"Bearer {needs}":
+                    self.send_error(401)
+                    return
                 if waits:
                     service.let_go.wait(30)
                     return
@@ -205,3 +212,65 @@ def test_a_service_that_is_away_or_says_nothing_means_deterministic(slm: FakeSlm
         outcome = run("resolve_engine", domain="tiny", role="triage", service=service.url)
     assert last(outcome) == {"engine": "deterministic"}
     assert outcome["duration_seconds"] < 10, "it has a second, and this machine some patience"
+
+
+SECRET = "0123456789abcdef.~+/-_=="
+YES = b'{"engine": "slm"}'
+
+
+@pytest.mark.parametrize("runtime", ["local", "distributed"])
+def test_a_service_that_needs_a_token_gets_it_and_nobody_else_sees_it(
+    slm: FakeSlm, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locally from the environment, on a server from its credential store; never in what is kept of the run."""
+    with Service(200, YES, needs=SECRET) as service:
+        credential = {"url": service.url, "token": SECRET}
+        if runtime == "local":
+            monkeypatch.setenv("SLM_SERVICE_URL", service.url)
+            monkeypatch.setenv("SLM_SERVICE_TOKEN", SECRET)
+        engine, kept = asked(service.url, runtime, {"slm_service": credential})
+    assert engine == "slm" and service.tokens == [f"Bearer {SECRET}"]
+    assert SECRET not in kept
+
+
+@pytest.mark.parametrize("runtime", ["local", "distributed"])
+@pytest.mark.parametrize("why", ["no credential", "another address", "no url", "a prefix"])
+def test_without_the_credential_for_this_address_no_token_is_sent_and_the_engine_is_deterministic(
+    slm: FakeSlm, runtime: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service(200, YES, needs=SECRET) as service:
+        there = {"another address": "http://127.0.0.1:1", "no url": "", "a prefix": service.url[:-1]}.get(why)
+        credential = {} if there is None else {"url": there, "token": SECRET}
+        if runtime == "local":
+            for name, value in credential.items():
+                monkeypatch.setenv(f"SLM_SERVICE_{name.upper()}", value)
+        engine, _ = asked(service.url, runtime, {"slm_service": credential} if credential else {})
+    assert engine == "deterministic" and service.tokens == [None]
+
+
+@pytest.mark.parametrize("runtime", ["local", "distributed"])
+@pytest.mark.parametrize(
+    "token",
+    ["a\r\nX-Evil: 1", "a\nb", "$(touch PWNED)", "`touch PWNED`", "';touch PWNED;'", "{{ 7*7 }}", "a b", "@x", "é", ""],
+)
+def test_a_token_that_is_none_is_not_sent_and_runs_nothing(
+    slm: FakeSlm, runtime: str, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service(200, YES) as service:
+        if runtime == "local":
+            monkeypatch.setenv("SLM_SERVICE_URL", service.url)
+            monkeypatch.setenv("SLM_SERVICE_TOKEN", token)
+        engine, _ = asked(service.url, runtime, {"slm_service": {"url": service.url, "token": token}})
+    assert engine == "slm" and service.tokens == [None]
+    assert not list(tmp_path.rglob("PWNED"))
+
+
+def asked(url: str, runtime: str, keychain: dict[str, dict[str, str]]) -> tuple[str, str]:
+    """The engine that the playbook told, and all that the runtime keeps of the run."""
+    values = {"domain": "tiny", "role": "triage", "service": url}
+    if runtime == "local":
+        outcome = run("resolve_engine", **values)
+        return last(outcome)["engine"], json.dumps(outcome)
+    book = (DEPLOY / "slm" / "resolve_engine.yaml").read_text()
+    walk = Server({"resolve_engine": book}, keychain=keychain).execute(FOLDER + "resolve_engine", {**SERVER, **values})
+    return json.loads(walk.results["answer"]["stdout"])["engine"], json.dumps(walk.results)

@@ -18,7 +18,7 @@ from slm_assets.domain.compute import Container, StageRun, Toleration, Volume, p
 from slm_assets.noetl import emit
 from slm_assets.noetl.lint import lint_text
 from slm_assets.noetl.steps import FOLDER
-from slm_assets.stages.table import BY_NAME, STAGES, Stage
+from slm_assets.stages.table import BY_NAME, STAGES, WATCH, Stage
 from tests.conftest import Workplace
 
 NOETL = Path(sys.executable).with_name("noetl")
@@ -54,7 +54,7 @@ def test_emission_is_byte_stable_across_processes() -> None:
 def test_one_playbook_per_stage_under_its_catalog_path_and_the_four_beside_them() -> None:
     paths = {yaml.safe_load(text)["metadata"]["path"] for text in BOOKS.values()}
     beside = {FOLDER + name for name in ("pipeline", "retrain_orchestrator", "rollback", "resolve_engine")}
-    assert paths == {stage.playbook for stage in STAGES} | beside
+    assert paths == {stage.playbook for stage in BY_NAME.values()} | beside
 
 
 def test_each_asset_of_the_graph_has_its_playbook_with_its_inputs_ahead_of_it() -> None:
@@ -63,7 +63,9 @@ def test_each_asset_of_the_graph_has_its_playbook_with_its_inputs_ahead_of_it() 
     assets = json.loads(snapshot.read_text())["assets"]
     by_path = {book["metadata"]["path"]: book for book in map(yaml.safe_load, BOOKS.values())}
     order = [step["step"] for step in by_path[FOLDER + "pipeline"]["workflow"]]
-    place = {stage.asset: order.index(stage.name) for stage in STAGES}
+    watch = [step["step"] for step in by_path[FOLDER + "retrain_orchestrator"]["workflow"]]
+    place = {stage.asset: watch.index(stage.name) for stage in WATCH}
+    place |= {stage.asset: len(watch) + order.index(stage.name) for stage in STAGES}
     for asset, node in assets.items():
         assert by_path[node["playbook"]]["metadata"]["labels"]["slm/asset"] == asset
         assert all(place[dep] < place[asset] for dep in node["deps"])
@@ -77,7 +79,7 @@ def test_a_playbook_is_valid_clean_and_labelled(name: str, schema: dict[str, obj
     assert lint_text(text, name) == []
     labels = book["metadata"]["labels"]
     assert labels["slm/code-version"]
-    stage = next((s for s in STAGES if s.playbook == book["metadata"]["path"]), None)
+    stage = next((s for s in BY_NAME.values() if s.playbook == book["metadata"]["path"]), None)
     if stage:
         assert (labels["slm/asset"], labels["slm/stage"]) == (stage.asset, stage.name)
         assert len(labels["slm/contract"]) == 32
@@ -92,7 +94,7 @@ def test_the_contract_label_changes_with_the_contract() -> None:
     stage = BY_NAME["dataset"]
     other = replace(stage, gates=(*stage.gates, "another"))
     before, after = (
-        yaml.safe_load(emit.playbooks([one])["slm/dataset_build.yaml"])["metadata"]["labels"]["slm/contract"]
+        yaml.safe_load(emit.playbooks([*WATCH, one])["slm/dataset_build.yaml"])["metadata"]["labels"]["slm/contract"]
         for one in (stage, other)
     )
     assert before != after
@@ -106,8 +108,7 @@ def later() -> list[Stage]:
         return Stage(name, name, name, needs, (), FOLDER + playbook, name)  # type: ignore[arg-type]
 
     *before, deploy = STAGES
-    watching = [made("capture", "traffic_capture"), made("drift", "drift_monitor", ("capture",))]
-    return [*watching, *before, made("shadow", "shadow_eval", ("package",)), deploy]
+    return [*WATCH, *before, made("shadow", "shadow_eval", ("package",)), deploy]
 
 
 def steps(text: str) -> dict[str, dict[str, object]]:

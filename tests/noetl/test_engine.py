@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_server import FakeServer
 from worker import Worker
 
+from slm_assets.domain.compute import StageRun
 from slm_assets.engines import noetl_server
 from slm_assets.engines.in_process import make_cell
 from slm_assets.noetl.address import Address
@@ -24,8 +25,10 @@ CHILD = Path(__file__).with_name("handed_over.py")
 STAGES = ("dataset", "label")
 
 
-def book(stage: str) -> str:
-    return f"""\
+def book(stage: str, _run: StageRun) -> tuple[str, str]:
+    return (
+        BY_NAME[stage].playbook,
+        f"""\
 metadata: {{name: {stage}, path: {BY_NAME[stage].playbook}}}
 workload: {{run_dir: .}}
 workflow:
@@ -34,7 +37,8 @@ workflow:
     tool: {{kind: shell, command: "'{sys.executable}' '{CHILD}' '{{{{ workload.run_dir }}}}'"}}
     next: {{arcs: [{{step: end, when: "{{{{ run_stage.exit_code == 0 }}}}"}}]}}
   - {{step: end, tool: {{kind: noop}}}}
-"""
+""",
+    )
 
 
 def test_stages_on_a_server_give_the_digests_of_stages_in_this_process(workplace: Workplace, monkeypatch) -> None:
@@ -49,7 +53,9 @@ def test_stages_on_a_server_give_the_digests_of_stages_in_this_process(workplace
             for stage in STAGES:
                 if home is there:
                     with Server(Address(fake.url)) as server:
-                        how = partial(noetl_server.launch, server=server, playbook=book, timeout_s=200, wait=True)
+                        how = partial(
+                            noetl_server.launch, server=server, playbook=book, run=StageRun(timeout_s=200), wait=True
+                        )
                         outcome = make_cell(registry, plan, stage, actor="a", launch=how, engine="noetl")
                 else:
                     outcome = make_cell(registry, plan, stage, actor="a")
@@ -67,7 +73,7 @@ def test_a_worker_whose_stage_dies_is_completed_and_no_success(workplace: Workpl
     plan = open_version(domain, registry, actor="a")
     with FakeServer() as fake, Server(Address(fake.url)) as server:
         worker = Worker(fake, workplace.home.parent, {"SLM_HOME": "/dev/null/no"})
-        how = partial(noetl_server.launch, server=server, playbook=book, timeout_s=200, wait=True)
+        how = partial(noetl_server.launch, server=server, playbook=book, run=StageRun(timeout_s=200), wait=True)
         receipt = make_cell(registry, plan, "dataset", actor="a", launch=how, engine="noetl").receipt
         worker.join()
         (execution,) = fake.state.executions.values()

@@ -40,8 +40,9 @@ CHILD = Path(__file__).with_name("delivering.py")
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(Home.from_env(tmp_path / "home"))
+def registry(home: Home) -> Registry:
+    """On each kind of database."""
+    return Registry(home)
 
 
 @pytest.fixture
@@ -250,7 +251,7 @@ def test_everything_arrives_once_with_a_fifth_of_calls_failing_and_the_process_k
                        entries=[entry | {"sha256": "a" * 64}], parents=[])
             )  # fmt: skip
     fake.faults = random_faults(0.2, seed=11)
-    own = {"SLM_HOME": str(registry.home.root), "NOETL_SERVER_URL": fake.url, "NOETL_INTERNAL_API_TOKEN": "internal"}
+    own = {**registry.home.environment(), "NOETL_SERVER_URL": fake.url, "NOETL_INTERNAL_API_TOKEN": "internal"}
     chance = random.Random(5)
     for kill in range(kills + 1):
         process = subprocess.Popen(

@@ -18,9 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from slm_assets.domain.compute import StageRun
+from slm_assets.domain.loading import domain_folder
 from slm_assets.engines import noetl_local
-from slm_assets.noetl.emit import playbooks
+from slm_assets.errors import SlmError
+from slm_assets.noetl.emit import playbooks, stage_playbook
+from slm_assets.noetl.lint import lint_text
 from slm_assets.stages.contract import Envelope, StageRequest
+from slm_assets.stages.plans import number_of
 
 BOOKS = {name: yaml.safe_load(text) for name, text in playbooks().items()}
 GOOD = {"domain": "tiny", "version": "v1", "role": "triage", "run_dir": "out", "to": "v1"}
@@ -124,6 +129,73 @@ def test_bytes_that_are_no_text_are_refused(slm: FakeSlm) -> None:
     done = subprocess.run([program, b"run", book, b"-r", b"local", b"--set", b"domain=tin\xffy"], capture_output=True)
     assert done.returncode != 0
     assert slm.calls == []
+
+
+IN_A_BLOCK = {
+    **dict.fromkeys(("image", "namespace", "service_account", "cpu", "memory"), r"[A-Za-z0-9][A-Za-z0-9._/:@-]*"),
+    **dict.fromkeys(("node", "taint", "claim"), r"[A-Za-z0-9._/-]+"),
+    **dict.fromkeys(("node is", "taint is"), r"[A-Za-z0-9._-]*"),
+    "mount": r"/(?!.*\.\.)[A-Za-z0-9._/-]+",
+}
+
+
+def a_run(place: str, value: Any) -> dict[str, Any]:
+    """How a stage is run, with one odd value in it."""
+    own = {"node": "pool", "node is": "gpu", "taint": "dedicated", "taint is": "ml", "claim": "c", "mount": "/m"}
+    own |= {place: value}
+    block = {
+        "node_selector": {own["node"]: own["node is"]},
+        "tolerations": [{"key": own["taint"], "operator": "Equal", "value": own["taint is"]}],
+        "volumes": [{"claim": own["claim"], "mount": own["mount"]}, {"claim": "x", "mount": "/x"}],
+    }
+    plain = {name: own[name] for name in ("image", "namespace", "service_account", "cpu", "memory") if name in own}
+    return {"engine": "noetl", "container": block | plain}
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(place=st.sampled_from(sorted(IN_A_BLOCK)), value=VALUES)
+def test_what_a_domain_says_of_its_containers_is_a_name_or_refused(place: str, value: str) -> None:
+    """It becomes part of a playbook: no template, shell or second path may come of it."""
+    try:
+        run = StageRun.model_validate(a_run(place, value))
+    except ValidationError as error:
+        assert len(str(error)) < 5_000
+        return
+    assert re.fullmatch(IN_A_BLOCK[place], value), value
+    path, text = stage_playbook("finetune", run)
+    assert re.fullmatch(r"automation/mlops/slm/finetune/[0-9a-f]{12}", path)
+    assert [finding for finding in lint_text(text, path) if finding.severity == "error"] == []
+    assert value in str(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("place", sorted(IN_A_BLOCK))
+def test_no_planted_value_gets_into_a_container_block(place: str) -> None:
+    named = {value for value in PLANTED if re.fullmatch(IN_A_BLOCK[place], value)}
+    assert not [value for value in named if set(value) & set("'\"$`;{}|&<>*~ \n")]
+    for value in set(PLANTED) - named:
+        with pytest.raises(ValidationError):
+            StageRun.model_validate(a_run(place, value))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=VALUES)
+def test_a_domain_name_names_a_folder_of_the_domains_and_a_version_is_a_number(tmp_path: Path, value: str) -> None:
+    root = tmp_path / "domains"
+    for place in (root / "tiny", root, tmp_path, root / "$(id)"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "slm.config.yaml").touch()
+    try:
+        folder = domain_folder(root, value)
+    except SlmError as error:
+        assert len(str(error)) < 2_000 and value != "tiny"
+    else:
+        assert folder == root / "tiny" and value == "tiny"
+    try:
+        number = number_of(value)
+    except SlmError:
+        assert not re.fullmatch(r"v[1-9][0-9]{0,8}", value)
+    else:
+        assert value == f"v{number}"
 
 
 JSON = st.recursive(

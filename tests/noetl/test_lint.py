@@ -361,6 +361,16 @@ def test_scripts_may_differ_where_the_runtimes_name_a_result_differently():
     assert "shell-scripts-differ" in {f.rule for f in lint_text(text)}
 
 
+@pytest.mark.parametrize(
+    ("script", "missed"),
+    [("echo ${A:-}", False), ("echo $A", True), ("echo ${A:-} $A", True), ("true", True), ("echo ${AB:-}", True)],
+)
+def test_variables_that_only_a_server_sets_may_be_read_with_a_default(script, missed):
+    text = TEXTS["stage"].replace("    shell: bash\n", "    shell: bash\n    env: {A: b}\n")
+    text = text.replace("set -euo pipefail", f"set -euo pipefail\n      {script}")
+    assert ("shell-field-locally" in {finding.rule for finding in lint_text(text)}) is missed
+
+
 def test_broken_yaml_is_one_finding_with_its_line():
     (finding,) = lint_text("apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: [}\n")
     assert (finding.rule, finding.line) == ("yaml-broken", 3)

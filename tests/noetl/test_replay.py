@@ -90,6 +90,25 @@ def texts(reading: replay.Reading) -> list[str]:
     return [row["input"]["text"] for row in reading.rows]
 
 
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_a_reading_that_runs_out_of_time_comes_further_each_time_and_reads_nothing_twice(asks, fake, server, seconds):
+    domain, registry = opened(asks)
+    for number in range(7):
+        conversation(fake, f"turn {number}")
+    ticks = iter(range(10_000))
+    server.clock = Clock(lambda: float(next(ticks)), lambda _: None)
+    found, readings = [], 0
+    while len(found) < 7:
+        reading = replay.replay(domain, registry, server, actor="a", seconds=seconds)
+        assert reading.rows and (reading.capped or len(found) + len(reading.rows) == 7)
+        found += texts(reading)
+        readings += 1
+    assert found == [f"turn {number}" for number in range(7)]
+    assert readings == (7 if seconds == 0 else 3)
+    assert replay.replay(domain, registry, server, actor="a", seconds=0).rows == []
+    assert mark(registry, "tiny").turns == 7
+
+
 def test_turns_come_with_what_was_answered_and_how_it_went(asks, fake, server):
     domain, registry = opened(asks)
     name = fake.started("apps/helpdesk", WORKLOAD)

@@ -15,11 +15,12 @@ import pytest
 
 from slm_assets.canonical import read_jsonl
 from slm_assets.models.base import Prediction
+from slm_assets.registry import erasures
 from slm_assets.serving.capture.recorder import Limits, Recorder
 from slm_assets.serving.capture.waiting import WaitingRoom
 from slm_assets.stages.traffic import segments
 from slm_assets.stages.traffic.reader import captured_turns
-from slm_assets.stages.traffic.records import Scope, sampled
+from slm_assets.stages.traffic.records import Scope, pseudonym, sampled
 from slm_assets.stages.traffic.segments import SegmentWriter, decode, encode, read_segment, recover
 from tests.serving.conftest import Clock
 
@@ -430,3 +431,41 @@ def test_a_kill_under_load_loses_nothing_that_was_written_and_doubles_nothing(tm
     found = [turn["input"]["n"] for turn in captured_turns(tmp_path, damage)]
     assert len(found) >= told >= 2000 and found == list(range(len(found))) and damage == []
     assert [path.suffix for path in Path(tmp_path, "t", "p", "d").iterdir()] == [".jsonl"]
+
+
+def test_who_is_to_be_forgotten_no_longer_waits_and_what_is_written_is_sealed(home, registry, serve):
+    service = serve(home)
+    for user in ("4711", "42"):
+        body = {"text": f"PLANTED {user}"}
+        assert service.post("/v1/tiny", body, headers={"x-user-id": user, "x-conversation-id": user}).status_code == 200
+    service.recorder.pump()
+    folder = home.root / "capture"
+    assert list(folder.rglob("*.open"))
+    service.engines.refresh()
+    who = pseudonym(Scope("local", "default", "tiny"), "user", "4711")
+    erasures.ask(registry, "tiny", "user", who, actor="officer")
+    service.engines.on_erasure = service.recorder.forget
+    service.engines.refresh()
+    service.recorder.pump()
+    assert not list(folder.rglob("*.open")) and list(folder.rglob("*.jsonl"))
+    room = WaitingRoom()
+    room.put("t1", f'{{"user":"{who}"}}'.encode(), 0.0)
+    room.put("t2", b'{"user":""}', 0.0)
+    assert room.forget(f'"{who}"'.encode()) == 1 and room.has("t2") and room.bytes == len(b'{"user":""}')
+
+
+def test_segments_that_nobody_reads_stop_at_the_limit(home, serve):
+    service = serve(home, limits=replace(Limits(), disk_bytes=1_500, fsync_seconds=0.0))
+    for _ in range(5):
+        assert service.post("/v1/tiny/triage", SURE).status_code == 200
+        service.recorder.pump()
+    kept = service.recorder.kept["sampled"]
+    assert 0 < kept < 5 and service.recorder.dropped["disk_limit"] == 5 - kept
+    for path in folder(home).iterdir():
+        path.unlink()
+    service.post("/v1/tiny/triage", SURE)
+    service.clock.now += 1
+    service.recorder.pump()
+    service.post("/v1/tiny/triage", SURE)
+    service.recorder.pump()
+    assert service.recorder.kept["sampled"] > kept, "once something has read them there is room again"

@@ -95,7 +95,6 @@ def test_a_body_that_does_not_come_is_not_waited_for(service, monkeypatch):
         "/v1/tiny/%F0%9F%92%A9",
         "/v1/tiny/triage/more",
         "/v1",
-        "/",
         "/.env",
         "/v1/feedback/x",
         "/v1/feedback/..%2ftiny",
@@ -161,7 +160,7 @@ def test_without_a_token_there_is_no_answer(guarded, authorization):
     headers = {"authorization": authorization} if authorization else {}
     for method, path in (("POST", "/v1/tiny/triage"), ("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/nope")):
         refused = guarded.call(method, path, headers=headers)
-        assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+        assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Bearer")
     assert guarded.get("/healthz").status_code == 200 and guarded.get("/readyz").status_code == 200
 
 

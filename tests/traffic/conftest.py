@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from slm_assets.stages.traffic.intake import capture_folder, drop_folder
 from slm_assets.stages.traffic.segments import SegmentWriter
 from slm_assets.stages.traffic.store import turns
 from slm_assets.stages.windows import next_window
-from tests.conftest import FIXTURES
+from tests.conftest import FIXTURES, Workplace
 
 NOW = datetime.now(UTC)
 
@@ -91,6 +91,12 @@ class Traffic:
         folder = tmp_path / f"read-{outcome.receipt.request_digest[:8]}"
         self.registry.store.get(outcome.receipt.outputs["traffic"].sha256, folder)
         return list(turns(folder))
+
+
+@pytest.fixture
+def workplace_of() -> Callable[[Traffic], Workplace]:
+    """`slm` as a user runs it, over the same home."""
+    return lambda traffic: Workplace(traffic.home.root, traffic.home.domains)
 
 
 @pytest.fixture

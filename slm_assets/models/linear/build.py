@@ -161,7 +161,7 @@ class Build:
         running = [k for k, label in enumerate(labels) if not label.scanner]
         if not running:
             self._tagger = Tagger(labels, Gazetteer({}), [Crf(Lexicon({}), np.zeros((0, 0), np.float32), [])], None, {})
-            self._tagger.choices = choices
+            self._tagger.choose(choices)
             if any(not silent for choice in choices for silent in choice.silent):
                 structure.mentions = 0
                 self._tags = [self._tagger.read(own, 0).mentions() for own in docs]
@@ -170,7 +170,7 @@ class Build:
         split = self._split(labels, found)
         examples = Examples(docs, labels, arrays, found, split, self.groups)
         self._tagger = examples.train(set(), iterations=FINAL)
-        self._tagger.choices = choices
+        self._tagger.choose(choices)
         first = 0 if split.path is None else 1 + stage_of(split.path, self.stages)
         if all(stage < first for stage, *_ in self._classifiers(structure)):
             return self._tagger
@@ -179,7 +179,7 @@ class Build:
         for half in (0, 1):
             outside = np.flatnonzero(fold == half).tolist()
             tagger = examples.train(set(outside), iterations=ROUGH) if 0 < len(outside) < len(docs) else self._tagger
-            tagger.choices = choices
+            tagger.choose(choices)
             known: dict[tuple[Any, ...], list[str]] = {}
             for row in outside:
                 key = (split.of_row[row], *((document.place, document.text) for document in docs[row]))

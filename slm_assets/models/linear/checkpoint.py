@@ -18,6 +18,7 @@ from safetensors.numpy import save as save_arrays
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import ArtifactError
+from slm_assets.models.linear.choice import Choice
 from slm_assets.models.linear.crf import Crf, Layer
 from slm_assets.models.linear.features import Featurizer, Tree
 from slm_assets.models.linear.fills import Fill
@@ -25,7 +26,6 @@ from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.items import Items
 from slm_assets.models.linear.lexicon import Lexicon
 from slm_assets.models.linear.model import LinearModel
-from slm_assets.models.linear.ranker import Choice
 from slm_assets.models.linear.schema import Contract
 from slm_assets.models.linear.settings import from_hyperparams
 from slm_assets.models.linear.shapes import Unit

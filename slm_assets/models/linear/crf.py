@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slm_assets.models.linear.lexicon import Ids, Lexicon
+from slm_assets.models.linear.emit import Emitter
+from slm_assets.models.linear.lexicon import Lexicon
 
 _SURE: Final = 1e-4
 """Below this chance of being part of a span, a token is taken for none."""
@@ -47,17 +48,10 @@ class Crf:
     weights: Floats
     layers: list[Layer]
 
-    def emissions(self, rows: Sequence[Ids]) -> Floats:
-        """Scores [tokens, tags] of tokens by the ids of their features."""
-        out = np.zeros((len(rows), self.weights.shape[1]), np.float32)
-        full = [i for i, ids in enumerate(rows) if ids]
-        if full:
-            starts = [0]
-            for i in full[:-1]:
-                starts.append(starts[-1] + len(rows[i]))
-            taken = self.weights.take([i for ids in rows for i in ids], axis=0)
-            out[full] = np.add.reduceat(taken, starts, axis=0)
-        return out
+    @cached_property
+    def emitter(self) -> Emitter:
+        """What scores the tokens of texts."""
+        return Emitter(self.lexicon, self.weights)
 
 
 class _Packed(NamedTuple):
@@ -84,7 +78,7 @@ def _packed(runs: list[tuple[int, int]]) -> _Packed:
     return _Packed(np.asarray(order, np.int64), steps, runs)
 
 
-def _odds(scores: Floats, transitions: Floats) -> Floats:
+def odds(scores: Floats, transitions: Floats) -> Floats:
     """Upper bounds [tokens, tags − 1] of what a token gains by any other tag than O, in logarithms: whatever
     its neighbours have, taking O instead changes a path by at least as much."""
     come = np.maximum((transitions - transitions[:, :1]).max(axis=0), 0)  # 0: nothing stands before
@@ -98,17 +92,19 @@ def _open(scores: Floats, bounds: Bounds, transitions: Floats, sure: NDArray[np.
     the packing's order; a run's ends know of the O beside them."""
     runs: list[tuple[int, int]] = []
     after_o, before_o = [], []
-    known = sure.tolist()
-    for start, end in bounds:
-        first = start
-        for at in (*(at for at in range(start, end) if known[at]), end):
-            if first < at:
-                runs.append((first, at))
-                if first > start:
-                    after_o.append(first)
-                if at < end:
-                    before_o.append(at - 1)
-            first = at + 1
+    begins = {start for start, _ in bounds}
+    first = last = -2
+    for at in [*np.flatnonzero(~sure).tolist(), len(scores) + 1]:
+        if at == last + 1 and at not in begins:
+            last = at
+            continue
+        if first >= 0:
+            runs.append((first, last + 1))
+            if first not in begins:
+                after_o.append(first)
+            if last + 1 < len(scores) and last + 1 not in begins:
+                before_o.append(last)
+        first = last = at
     packed = _packed(runs)
     own = scores.copy()
     own[after_o] += transitions[0]
@@ -116,10 +112,10 @@ def _open(scores: Floats, bounds: Bounds, transitions: Floats, sure: NDArray[np.
     return packed, own.take(packed.order, axis=0)
 
 
-def viterbi(scores: Floats, bounds: Bounds, transitions: Floats) -> list[int]:
-    """The likeliest tags of all tokens; the lower tag where two are equally good."""
+def viterbi(scores: Floats, bounds: Bounds, transitions: Floats, gains: Floats) -> list[int]:
+    """The likeliest tags of all tokens; the lower tag where two are equally good. `gains`: their `odds`."""
     tags = [0] * len(scores)
-    sure = _odds(scores, transitions).max(axis=1) < 0
+    sure = gains.max(axis=1) < 0
     if sure.all():
         return tags
     (_, steps, runs), best = _open(scores, bounds, transitions, sure)
@@ -173,10 +169,10 @@ class Lattice:
         return [max(0.0, a - b) for a, b in itertools.pairwise(reach)]
 
 
-def lattice(scores: Floats, bounds: Bounds, transitions: Floats) -> Lattice:
+def lattice(scores: Floats, bounds: Bounds, transitions: Floats, gains: Floats) -> Lattice:
     """Forward and backward passes over all chains. A token that is anything but O with a chance below _SURE
-    is taken for O, which cuts its chain."""
-    sure = np.exp(np.minimum(_odds(scores, transitions), 0)).sum(axis=1) < _SURE
+    is taken for O, which cuts its chain. `gains`: their `odds`."""
+    sure = np.exp(np.minimum(gains, 0)).sum(axis=1) < _SURE
     (order, steps, runs), packed = _open(scores, bounds, transitions, sure)
     if len(packed):
         packed = np.exp(packed - packed.max(axis=1, keepdims=True))
@@ -195,12 +191,9 @@ def lattice(scores: Floats, bounds: Bounds, transitions: Floats) -> Lattice:
     for (before, _), (at, count) in reversed(list(itertools.pairwise(steps))):
         follows = packed[at : at + count] * backward[at : at + count]
         backward[before : before + count] = np.add.reduce(follows[:, :, None] * into, axis=1)
-    whole = []
-    for values in (forward, backward, packed):
-        filled = np.zeros_like(scores)
-        filled[:, 0] = 1
-        filled[order] = values
-        whole.append(filled)
+    whole = np.zeros((3, *scores.shape), np.float32)
+    whole[:, :, 0] = 1
+    whole[:, order] = forward, backward, packed
     run_end = list(range(1, len(scores) + 1))
     for start, end in runs:
         run_end[start:end] = [end] * (end - start)

@@ -214,23 +214,23 @@ class Featurizer:
 
     def _block(self, ids: list[int], weight: float) -> Row:
         """TF-IDF with logarithmic counts, length 1 times `weight`."""
+        if not ids:
+            return self.flat([], weight)
         counts = Counter(ids)
         index = np.fromiter(counts, np.int64, len(counts))
         values = self.idf.take(index)
         if len(ids) != len(counts):
             values *= 1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))
-        if counts:
-            values *= np.float32(weight) / np.sqrt(np.add.reduce(values * values))
+        values *= np.float32(weight) / np.sqrt(np.add.reduce(values * values))
         return index, values
 
     def _word_ids(self, words: list[str]) -> list[int]:
-        table = self.words
-        return [table[gram] for gram in self._word_grams(words) if gram in table]
+        return [i for i in map(self.words.get, self._word_grams(words)) if i is not None]
 
     def _char_ids(self, words: list[str]) -> list[int]:
         ids: list[int] = []
         cache, table = self._pieces, self.chars
-        for word in words:
+        for word in words if table else ():
             known = cache.get(word)
             if known is None:
                 known = [table[gram] for gram in self._char_grams(word) if gram in table]

@@ -25,7 +25,8 @@ Kept = TypeVar("Kept")
 
 _DIGIT = re.compile(r"\d")
 _CACHE: Final = 50_000
-_EDGES: Final = ("<<", "<", ">", ">>")
+EDGES: Final = ("<<", "<", ">", ">>")
+"""What stands before the first and after the last token."""
 
 
 def outline(word: str) -> str:
@@ -36,6 +37,17 @@ def outline(word: str) -> str:
         if not out.endswith(kind * 2):
             out += kind
     return out
+
+
+def masked(low: str) -> str:
+    """A word with every digit a 0."""
+    return _DIGIT.sub("0", low)
+
+
+def affixes(surface: str) -> tuple[str, str, str]:
+    """The form, the beginning and the end of a word."""
+    low = masked(surface.lower())
+    return outline(surface), low[:3], low[-3:]
 
 
 class Lexicon:
@@ -75,9 +87,9 @@ class Lexicon:
 
     def rows(self, text: str, tokens: Sequence[Token], others: Sequence[Sequence[str]]) -> list[Ids]:
         """The ids of each token's features; `others`: further names for each token."""
-        lows = [_DIGIT.sub("0", token.low) for token in tokens]
-        words = [self._word(low) for low in (*_EDGES[:2], *lows, *_EDGES[2:])]
-        bounded = (*_EDGES[:2], *lows, *_EDGES[2:])
+        lows = [masked(token.low) for token in tokens]
+        words = [self._word(low) for low in (*EDGES[:2], *lows, *EDGES[2:])]
+        bounded = (*EDGES[:2], *lows, *EDGES[2:])
         pairs = [self._pair(f"{a} {b}") for a, b in itertools.pairwise(bounded)]
         get = self._other
         out = []
@@ -134,8 +146,7 @@ class Lexicon:
     def _affix(self, surface: str) -> Ids:
         known = self._affixes.get(surface)
         if known is None:
-            low = _DIGIT.sub("0", surface.lower())
-            parts = zip(AFFIX, (outline(surface), low[:3], low[-3:]), strict=True)
+            parts = zip(AFFIX, affixes(surface), strict=True)
             known = [i for template, name in parts for i in self._id(template, name)]
             _remember(self._affixes, surface, known)
         return known

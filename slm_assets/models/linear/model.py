@@ -193,15 +193,11 @@ class LinearModel:
         count = len(factor.classes)
         if count == 1:
             return [(0.0, 0)]
-        own = scores[factor.start : factor.start + count] / np.float32(factor.temperature)
-        best = int(own.argmax())
-        shifted = own - own[best]
-        total = log(float(np.add.reduce(np.exp(shifted))))
-        if total < 1e-4:
-            top = [best, *(k for k in np.argsort(-own, kind="stable")[:_ALTERNATIVES].tolist() if k != best)]
-        else:
-            top = np.argsort(-own, kind="stable")[:_ALTERNATIVES].tolist()
-        return [(float(shifted[k]) - total, k) for k in top]
+        own = (scores[factor.start : factor.start + count] / np.float32(factor.temperature)).tolist()
+        top = sorted(range(count), key=own.__getitem__, reverse=True)[:_ALTERNATIVES]
+        best = own[top[0]]
+        total = log(sum(exp(score - best) for score in own))
+        return [(own[k] - best - total, k) for k in top]
 
     def _told(self, turn: _Turn, made: _Made, f: int) -> list[tuple[float, int]]:
         """Both classes of a factor that the tagger decides, the better first: what it says holds."""
@@ -261,16 +257,13 @@ class LinearModel:
                 names += names_of_stage(made.output, self.structure.stages, stage - 1)
             if stage and stage == self.structure.mentions:
                 names += turn.read(made.output).mentions()
-        blocks = []
-        if names:
-            fresh = [i for i in features.known(dict.fromkeys(names)) if i not in active]
-            active.update(fresh)
-            blocks.append(features.flat(fresh, features.settings.path_weight))
-        if k < len(features.trees):
-            blocks.append(features.flat(features.trees[k].passed(active), features.settings.tree_weight))
-        for index, amounts in blocks:
-            if len(index):
-                made.scores = made.scores + self.sum_rows(index, amounts)
+        fresh = [i for i in features.known(dict.fromkeys(names)) if i not in active] if names else []
+        active.update(fresh)
+        passed = features.trees[k].passed(active) if k < len(features.trees) else []
+        if fresh or passed:
+            amounts = [features.settings.path_weight] * len(fresh) + [features.settings.tree_weight] * len(passed)
+            rows = np.asarray(fresh + passed, np.int64)
+            made.scores = made.scores + self.sum_rows(rows, np.asarray(amounts, np.float32))
 
     def _choose(self, turn: _Turn, made: _Made, f: int, moved: dict[Any, int]) -> list[int]:
         """The shapes that a factor gives its units."""
@@ -326,11 +319,12 @@ class LinearModel:
         order = list(range(len(fill.sources)))
         weight = [1.0] * len(order)
         if fill.start >= 0:
-            own = made.scores[fill.start : fill.start + len(order)] * 2
-            raised = np.exp(own - own.max())
-            shares = (raised / np.add.reduce(raised)).tolist()
-            order.sort(key=lambda k: (-shares[k], k))
-            weight = shares
+            own = (made.scores[fill.start : fill.start + len(order)] * 2).tolist()
+            highest = max(own)
+            raised = [exp(score - highest) for score in own]
+            total = sum(raised)
+            weight = [score / total for score in raised]
+            order.sort(key=weight.__getitem__, reverse=True)
         out: list[_Filled] = []
         for place, k in enumerate(order):
             source = fill.sources[k]
@@ -351,7 +345,7 @@ class LinearModel:
         doubtful = bool(out) and out[0].span is not None and not out[0].span.told
         if doubtful and resort.probability > out[0].probability:
             return [resort, *out[:8]]
-        return [*out[:8], replace(resort, probability=_LAST_RESORT, forced=True)]
+        return [*out[:8], _Filled(resort.value, _LAST_RESORT, forced=True)]
 
     def _list(self, turn: _Turn, items: Items, decoded: Json, chance: float) -> _Filled:
         """An array from the pieces of the texts that the tagger takes for its fields."""

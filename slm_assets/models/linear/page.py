@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from functools import cached_property
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from slm_assets.models.linear.text import MAX_CHARS
@@ -14,6 +14,7 @@ _DIGIT: Final = re.compile(r"\d")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _FEW_LETTERS: Final = 4
 _CLIMB: Final = 40
+_CACHE: Final = 20_000
 
 
 class Cell(NamedTuple):
@@ -26,35 +27,36 @@ class Cell(NamedTuple):
     at: int
 
 
+_cell: Final = partial(tuple.__new__, Cell)  # without the constructor in Python
+
+
 class Page:
     """The first MAX_CHARS characters of a text. `norm`: in lower case with every digit 0, of equal length;
     `zeros`: as it is but for the digits, between two line breaks."""
 
     def __init__(self, text: str) -> None:
         self.text = text[:MAX_CHARS]
-        low = self.text.lower()
-        if len(low) != len(self.text):
-            low = "".join(char if len(char.lower()) != 1 else char.lower() for char in self.text)
-        self.zeros = f"\n{_DIGIT.sub('0', self.text)}\n"
-        self.norm = _DIGIT.sub("0", low)
+        plain = _DIGIT.sub("0", self.text)
+        self.zeros = f"\n{plain}\n"
+        self.norm = "İ".join(map(str.lower, plain.split("İ")))  # the one letter whose lower case is two
         self.cells: list[Cell] = []
         self.lines: list[list[Cell]] = []
         self.after_gap: list[bool] = []
         begins, breaks = 0, 1
-        for found in _CELL.finditer(self.text):
-            start, end = found.span()
-            if self.text[start] in "\n\f\v":
+        for start, end in [found.span() for found in _CELL.finditer(plain)]:
+            if plain[start] in "\n\f\v":
                 begins, breaks = end, breaks + 1
                 continue
             if breaks:
                 self.lines.append([])
                 self.after_gap.append(breaks > 1)
                 breaks = 0
-            cell = Cell(start, end, len(self.lines) - 1, start - begins, len(self.cells))
+            cell = _cell((start, end, len(self.lines) - 1, start - begins, len(self.cells)))
             self.lines[-1].append(cell)
             self.cells.append(cell)
         self.size = len(self.cells)
         self._starts = [cell.start for cell in self.cells]
+        self._above: dict[int, Cell | None] = {}
         self._headings: dict[int, Cell | None] = {}
 
     def cell_at(self, offset: int) -> Cell:
@@ -70,7 +72,10 @@ class Page:
 
     def above(self, cell: Cell) -> Cell | None:
         """What the line above holds over it."""
-        return self._over(cell, cell.line - 1)
+        known = self._above.get(cell.at, cell)
+        if known is cell:  # nothing stands over itself
+            known = self._above[cell.at] = self._over(cell, cell.line - 1)
+        return known
 
     def below(self, cell: Cell) -> Cell | None:
         """What the line below holds under it."""
@@ -80,11 +85,13 @@ class Page:
         if not 0 <= line < len(self.lines):
             return None
         own = self.lines[line]
+        if len(own) == 1 and len(self.lines[cell.line]) == 1:
+            return own[0]
         left, right = cell.column, cell.column + cell.end - cell.start
         for other in own:
             if other.column < right and other.column + other.end - other.start > left:
                 return other
-        return own[0] if len(own) == 1 and len(self.lines[cell.line]) == 1 else None
+        return None
 
     def heading(self, cell: Cell) -> Cell | None:
         """The nearest cell above it that is no figure, with nothing but figures between."""
@@ -97,7 +104,7 @@ class Page:
                 break
             passed.append(found.at)
             found = self.above(found)
-            if found is None or not self.is_figure[found.at]:
+            if found is None or not is_figure(self.norm[found.start : found.end]):
                 break
         else:
             found = None
@@ -105,12 +112,8 @@ class Page:
             self._headings[index] = found
         return found
 
-    @cached_property
-    def is_figure(self) -> list[bool]:
-        """Per cell, whether it is a number, with a sign or a short unit perhaps."""
-        norm = self.norm
-        out = []
-        for cell in self.cells:
-            piece = norm[cell.start : cell.end]
-            out.append("0" in piece and sum(map(len, _LETTERS.findall(piece))) < _FEW_LETTERS)
-        return out
+
+@lru_cache(_CACHE)
+def is_figure(norm: str) -> bool:
+    """Whether a cell is a number, with a sign or a short unit perhaps."""
+    return "0" in norm and sum(map(len, _LETTERS.findall(norm))) < _FEW_LETTERS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -48,6 +49,7 @@ def _escaped(step: str | int) -> str:
     return str(step).replace("~", "~0").replace("/", "~1")
 
 
+@lru_cache(4_096)
 def pointer(path: Path) -> str:
     """RFC 6901 pointer of a path."""
     return "".join("/" + _escaped(step) for step in path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.models.linear.align import Occurrence
-from slm_assets.models.linear.context import TEMPLATES, forms, names
-from slm_assets.models.linear.ranker import Choice, Numbers, described
+from slm_assets.models.linear.choice import Choice, described
+from slm_assets.models.linear.context import Describer, Rows, forms
+from slm_assets.models.linear.naming import names
+from slm_assets.models.linear.scan import Piece
 from slm_assets.models.linear.spans import Document, Label
 
 L2: Final = 0.3
@@ -57,43 +59,61 @@ def tasks_of(
 
 def fit_choices(docs: Sequence[Sequence[Document]], labels: Sequence[Label], tasks: Sequence[Task]) -> list[Choice]:
     """One choice for each scanner. Equal rows in equal order give equal weights."""
-    out = []
-    for kind in sorted({labels[task.label].scanner for task in tasks}):
-        own = [task for task in tasks if labels[task.label].scanner == kind]
-        out.append(_fit(docs, kind, own))
-    return out
-
-
-def _fit(docs: Sequence[Sequence[Document]], kind: str, tasks: Sequence[Task]) -> Choice:
-    barren = _barren(docs, kind, tasks)
+    kinds = sorted({labels[task.label].scanner for task in tasks})
+    tasks_of = {kind: [task for task in tasks if labels[task.label].scanner == kind] for kind in kinds}
+    barren = {kind: _barren(docs, kind, tasks_of[kind]) for kind in kinds}
     blocks: list[tuple[int, str]] = []
 
     def make(template: int, text: str) -> int:
         blocks.append((template, text))
         return len(blocks) - 1
 
-    numbers = [Numbers(partial(make, template)) for template in range(len(TEMPLATES))]
-    index: list[int] = []
-    starts, ends = [0], [0]
-    rows: list[dict[tuple[int, int, int], int]] = []
+    describer = Describer(make, barren)
+    pages: list[_Pages] = [_Pages() for _ in kinds]
     for own in docs:
-        pieces, each, silence = described(own, kind, barren, numbers)
-        rows.append({(d, *piece): ends[-1] + at for at, (d, piece) in enumerate(pieces)})
-        for group in [*(row for text in each for row in text), silence]:
-            index += group
-            starts.append(len(index))
-        ends.append(len(starts) - 1)
-    x, features = _frequent(index, starts, blocks)
+        for page, (pieces, rows) in zip(pages, described(own, kinds, describer), strict=True):
+            page.add(pieces, rows)
+    features = _Features(blocks)
+    return [
+        _fit(page, features, len(docs), kind, tasks_of[kind], barren[kind])
+        for page, kind in zip(pages, kinds, strict=True)
+    ]
+
+
+@dataclass
+class _Pages:
+    """The pieces of a kind in all texts. `index`, `starts`: the blocks of each, silence after those of its row;
+    `ends`: where each row's begin."""
+
+    index: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=lambda: [0])
+    ends: list[int] = field(default_factory=lambda: [0])
+    rows: list[dict[tuple[int, int, int], int]] = field(default_factory=list)
+
+    def add(self, pieces: Sequence[tuple[int, Piece]], rows: Rows) -> None:
+        """The pieces of the next row."""
+        self.rows.append({(d, *piece): self.ends[-1] + at for at, (d, piece) in enumerate(pieces)})
+        for group in rows:
+            self.index += group
+            self.starts.append(len(self.index))
+        self.ends.append(len(self.starts) - 1)
+
+
+def _fit(
+    pages: _Pages, features: _Features, count: int, kind: str, tasks: Sequence[Task], barren: frozenset[str]
+) -> Choice:
+    x, names = features.frequent(pages.index, pages.starts)
+    ends, rows = pages.ends, pages.rows
     problem = _Problem(np.asarray(ends))
-    weights = np.zeros((len(features), len(tasks)), np.float32)
+    weights = np.zeros((len(names), len(tasks)), np.float32)
     silent = []
     for k, task in enumerate(tasks):
         good = np.zeros(ends[-1], bool)
         for row, places in task.places.items():
             good[[rows[row][place] for place in places if place in rows[row]]] = True
-        known = np.ones(len(docs), bool)
+        known = np.ones(count, bool)
         known[sorted(task.unknown)] = False
-        held = np.zeros(len(docs), bool)
+        held = np.zeros(count, bool)
         held[sorted(task.places)] = True
         may = bool((known & ~held).any())
         silent.append(may)
@@ -104,7 +124,7 @@ def _fit(docs: Sequence[Sequence[Document]], kind: str, tasks: Sequence[Task]) -
     kept = np.flatnonzero(weights.any(axis=1)).tolist()
     rounded = weights[kept].astype(np.float16).astype(np.float32)
     listed = [task.listed for task in tasks]
-    return Choice(kind, [t.label for t in tasks], [features[i] for i in kept], rounded, silent, listed, barren)
+    return Choice(kind, [t.label for t in tasks], [names[i] for i in kept], rounded, silent, listed, barren)
 
 
 def _barren(docs: Sequence[Sequence[Document]], kind: str, tasks: Sequence[Task]) -> frozenset[str]:
@@ -125,33 +145,35 @@ def _barren(docs: Sequence[Sequence[Document]], kind: str, tasks: Sequence[Task]
     return frozenset(written for written, n in times.items() if n >= _OFTEN and written not in used)
 
 
-def _frequent(
-    index: Sequence[int], starts: Sequence[int], blocks: Sequence[tuple[int, str]]
-) -> tuple[Any, list[tuple[int, str]]]:
-    """The matrix [pieces, features] of the features that enough pieces have, and their names."""
+class _Features:
+    """The features of numbered blocks."""
+
+    def __init__(self, blocks: Sequence[tuple[int, str]]) -> None:
+        ids: dict[tuple[int, str], int] = {}
+        bounds = [0]
+        columns: list[int] = []
+        for template, text in blocks:
+            columns += [ids.setdefault((template, name), len(ids)) for name in names(template, text)]
+            bounds.append(len(columns))
+        self._ids = list(ids)
+        self._of_blocks = _ones(columns, bounds, len(ids))
+
+    def frequent(self, index: Sequence[int], starts: Sequence[int]) -> tuple[Any, list[tuple[int, str]]]:
+        """The matrix [pieces, features] of the features that enough of some pieces have, and their names."""
+        x = _ones(index, starts, self._of_blocks.shape[0]) @ self._of_blocks
+        least = _RARE if x.shape[0] >= 2_000 else 1
+        kept = np.flatnonzero(np.bincount(x.indices, minlength=len(self._ids)) >= least)
+        order = sorted(kept.tolist(), key=self._ids.__getitem__)
+        out = x[:, order]
+        out.sort_indices()
+        return out, [self._ids[i] for i in order]
+
+
+def _ones(columns: Sequence[int], bounds: Sequence[int], width: int) -> Any:
     from scipy import sparse
 
-    ids: dict[tuple[int, str], int] = {}
-    inner = [0]
-    columns: list[int] = []
-    for template, text in blocks:
-        columns += [ids.setdefault((template, name), len(ids)) for name in names(template, text)]
-        inner.append(len(columns))
-
-    def ones(columns: Sequence[int], bounds: Sequence[int], width: int) -> Any:
-        shape = (len(bounds) - 1, width)
-        return sparse.csr_matrix(
-            (np.ones(len(columns), np.float32), np.asarray(columns), np.asarray(bounds)), shape=shape
-        )
-
-    x = ones(index, starts, len(blocks)) @ ones(columns, inner, len(ids))
-    least = _RARE if x.shape[0] >= 2_000 else 1
-    kept = np.flatnonzero(np.bincount(x.indices, minlength=len(ids)) >= least)
-    known = list(ids)
-    order = sorted(kept.tolist(), key=known.__getitem__)
-    out = x[:, order]
-    out.sort_indices()
-    return out, [known[i] for i in order]
+    shape = (len(bounds) - 1, width)
+    return sparse.csr_matrix((np.ones(len(columns), np.float32), np.asarray(columns), np.asarray(bounds)), shape=shape)
 
 
 def _descend(x: Any, loss: Any) -> Floats:

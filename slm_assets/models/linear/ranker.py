@@ -7,24 +7,19 @@ stands at several places). Fields of listed items: each piece by itself. Predict
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, chain
-from threading import Lock
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slm_assets.models.linear.context import SILENCE, TEMPLATES, Lookup, describe, forms, names
+from slm_assets.models.linear.choice import Choice, Ranker
 from slm_assets.models.linear.formats import convention
-from slm_assets.models.linear.paths import ABSENT
+from slm_assets.models.linear.paths import ABSENT, Path
 from slm_assets.models.linear.scan import Piece
 from slm_assets.models.linear.spans import Document, Found, Label, casts_of
 from slm_assets.models.linear.text import MAX_CHARS
-
-Floats = NDArray[np.float32]
 
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _END: Final = "|"
@@ -32,120 +27,20 @@ _TELLING: Final = ("number", "date")
 _READ: Final = 12
 _FAINT: Final = 0.01
 _UNLIKELY: Final = 0.03
-_BLOCKS: Final = 50_000
-
-
-@dataclass
-class Choice:
-    """Labels that one scanner's pieces may stand for. `labels`: indices of the tagger's; `names` of features, by
-    template; `weights` [features, labels]; `silent`: may the text lack a value; `listed`: array whose items a
-    label belongs to, "" for none; `barren`: forms of pieces that are never a value."""
-
-    kind: str
-    labels: list[int]
-    names: list[tuple[int, str]]
-    weights: Floats
-    silent: list[bool]
-    listed: list[str]
-    barren: frozenset[str]
-
-    def __post_init__(self) -> None:
-        self._index: list[dict[str, int]] = [{} for _ in TEMPLATES]
-        for k, (template, name) in enumerate(self.names):
-            self._index[template][name] = k
-        self._blocks = Blocks(self._index, self.weights)
-
-    def scores(self, docs: Sequence[Document]) -> tuple[list[tuple[int, Piece]], NDArray[np.float64]]:
-        """The pieces of all texts (text, piece), and the score [pieces and silence, labels] of each."""
-        if len(self._blocks) > _BLOCKS:
-            self._blocks = Blocks(self._index, self.weights)
-        blocks = self._blocks
-        pieces, rows, silence = described(docs, self.kind, self.barren, blocks.numbers)
-        table = blocks.sums()
-        each = [np.add.reduce(table[np.asarray(own)], axis=1) for own in rows if own]
-        last = np.add.reduce(table.take(silence, axis=0), axis=0, keepdims=True)
-        return pieces, np.concatenate([*each, last]).astype(np.float64)
-
-
-class Numbers(dict[str, int]):
-    """String → number of the block of one template; what is missing is made."""
-
-    def __init__(self, make: Callable[[str], int]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, text: str) -> int:
-        number = self[text] = self._make(text)
-        return number
-
-
-class Blocks:
-    """The sums of the weights of blocks, by number; every block is worked out once."""
-
-    def __init__(self, index: Sequence[dict[str, int]], weights: Floats) -> None:
-        self.numbers = [Numbers(partial(self._new, template)) for template in range(len(TEMPLATES))]
-        self._index = index
-        self._weights = np.concatenate([weights, np.zeros((1, weights.shape[1]), np.float32)])
-        self._known: list[list[int]] = []
-        self._room: Floats = np.zeros((1_024, weights.shape[1]), np.float32)
-        self._filled = 0
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def _new(self, template: int, text: str) -> int:
-        table = self._index[template]
-        known = [table[name] for name in names(template, text) if name in table]
-        with self._lock:
-            self._known.append(known or [-1])  # the last row, all zeros
-            return len(self._known) - 1
-
-    def sums(self) -> Floats:
-        """The sums [blocks, labels] of at least all blocks numbered so far."""
-        with self._lock:
-            filled, count = self._filled, len(self._known)
-            if count > len(self._room):
-                self._room = np.concatenate(
-                    [self._room[:filled], np.zeros((2 * count - filled, *self._room.shape[1:]), np.float32)]
-                )
-            if count > filled:
-                fresh = self._known[filled:count]
-                starts = [0, *accumulate(map(len, fresh[:-1]))]
-                taken = self._weights.take(list(chain.from_iterable(fresh)), axis=0)
-                self._room[filled:count] = np.add.reduceat(taken, starts, axis=0)
-                self._filled = count
-            return self._room
-
-
-def described(
-    docs: Sequence[Document], kind: str, barren: frozenset[str], block: Lookup
-) -> tuple[list[tuple[int, Piece]], list[list[list[int]]], list[int]]:
-    """The pieces (text, piece) whose forms are not barren; per text the blocks of each; those of silence."""
-    pieces: list[tuple[int, Piece]] = []
-    rows: list[list[list[int]]] = []
-    silence: dict[int, None] = {}
-    for d, document in enumerate(docs):
-        page = document.page
-        every = document.pieces(kind)
-        written = forms(page, every, kind)
-        kept = [pair for pair in zip(every, written, strict=True) if pair[1] not in barren]
-        own, quiet = describe(page, [piece for piece, _ in kept], [own for _, own in kept], kind, block)
-        pieces += [(d, piece) for piece, _ in kept]
-        rows.append(own)
-        silence.update(dict.fromkeys(quiet))
-    return pieces, rows, list(silence) or [block[SILENCE][""]]
 
 
 class Ranked:
     """The pieces of one input's texts, scored where asked for."""
 
-    def __init__(self, labels: Sequence[Label], choices: Sequence[Choice], docs: Sequence[Document]) -> None:
+    def __init__(self, labels: Sequence[Label], ranker: Ranker, docs: Sequence[Document]) -> None:
         self._labels = labels
         self._docs = docs
+        self._ranker = ranker
+        choices = ranker.choices
         self._choice = {label: (c, k) for c, choice in enumerate(choices) for k, label in enumerate(choice.labels)}
         self._choices = choices
-        self._scored: dict[int, tuple[list[tuple[int, Piece]], NDArray[np.float64]]] = {}
+        self._values_of: dict[tuple[int, str], dict[str, Any]] = {}
+        self._chances_of: dict[int, NDArray[np.float64]] = {}
         self._found: dict[tuple[int, str], list[Found]] = {}
         self._tops: dict[int, tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]] = {}
 
@@ -154,11 +49,15 @@ class Ranked:
 
     def _chances(self, c: int) -> tuple[list[tuple[int, Piece]], NDArray[np.float64]]:
         """The pieces of a choice and the probability [pieces and silence, labels] of each."""
-        known = self._scored.get(c)
-        if known is None:
-            pieces, own = self._choices[c].scores(self._docs)
-            known = self._scored[c] = (pieces, _probabilities(self._choices[c], own))
-        return known
+        pieces, own = self._scored[c]
+        chances = self._chances_of.get(c)
+        if chances is None:
+            chances = self._chances_of[c] = _probabilities(self._choices[c], own)
+        return pieces, chances
+
+    @cached_property
+    def _scored(self) -> list[tuple[list[tuple[int, Piece]], NDArray[np.float64]]]:
+        return self._ranker.scores(self._docs)
 
     def find(self, label: int, reading: str, *, must: bool) -> list[Found]:
         """Values for a label, the likeliest first; none where silence is likelier, unless there `must` be one."""
@@ -169,7 +68,7 @@ class Ranked:
 
     def _values(self, label: int, reading: str) -> list[Found]:
         likely, silence = self._likely(label)
-        best: dict[Any, Found] = {}
+        best: dict[Any, tuple[Path, int, int]] = {}
         total: dict[Any, float] = {}
         for piece, chance, known in likely:
             value = known.get(reading, known[""])
@@ -178,9 +77,9 @@ class Ranked:
             elif value is not ABSENT:
                 d, (start, end) = piece
                 total[value] = chance
-                best[value] = Found(value, self._docs[d].path, start, end, chance, True)
-        ranked = sorted(best, key=lambda value: -total[value])
-        return [best[v]._replace(probability=min(1.0, total[v]), told=total[v] > silence) for v in ranked]
+                best[value] = (self._docs[d].path, start, end)
+        ranked = sorted(best, key=total.__getitem__, reverse=True)
+        return [Found(v, *best[v], min(1.0, total[v]), total[v] > silence) for v in ranked]
 
     def _likely(self, label: int) -> tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]:
         """The likeliest pieces with a value, their chances and values by convention ("": any); the chance of none."""
@@ -191,7 +90,7 @@ class Ranked:
             column = chances[:, k].tolist()
             silence = column.pop()
             tops: list[tuple[tuple[int, Piece], float, dict[str, Any]]] = []
-            for at in sorted(range(len(column)), key=lambda at: -column[at])[:_READ]:
+            for at in sorted(range(len(column)), key=column.__getitem__, reverse=True)[:_READ]:
                 if tops and column[at] < _FAINT:
                     break
                 values = self._read(label, pieces[at])
@@ -203,12 +102,14 @@ class Ranked:
     def _read(self, label: int, piece: tuple[int, Piece]) -> dict[str, Any]:
         """The values of a piece by convention."""
         d, (start, end) = piece
-        written = self._docs[d].text[start:end]
-        out: dict[str, Any] = {"": ABSENT}
-        for name, value in casts_of(self._labels[label], written):
-            out.setdefault(convention(name), value)
-            if out[""] is ABSENT:
-                out[""] = value
+        key = self._ranker.family[label], self._docs[d].text[start:end]
+        out = self._values_of.get(key)
+        if out is None:
+            out = self._values_of[key] = {"": ABSENT}
+            for name, value in casts_of(self._labels[label], key[1]):
+                out.setdefault(convention(name), value)
+                if out[""] is ABSENT:
+                    out[""] = value
         return out
 
     def told(self, label: int) -> list[tuple[int, int, Found]]:
@@ -263,11 +164,14 @@ def _near(name: str, docs: Sequence[Document], found: Found) -> list[str]:
 
 def _probabilities(choice: Choice, own: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of one value: the softmax over pieces and silence. Of a listed one: of each piece by itself."""
-    listed = np.asarray([bool(name) for name in choice.listed])
-    out = 1 / (1 + np.exp(-np.clip(own, -50, 50)))
-    single = own[:, ~listed]
-    if single.shape[1] and len(own) > 1:
-        single[-1, ~np.asarray(choice.silent)[~listed]] = -np.inf
-        raised = np.exp(single - single.max(axis=0))
-        out[:, ~listed] = raised / raised.sum(axis=0)
+    single, listed, spoken = choice.columns
+    out = 1 / (1 + np.exp(-np.clip(own, -50, 50))) if listed or len(own) == 1 else own
+    if single and len(own) > 1:
+        chosen = own[:, single] if listed else own
+        chosen[-1, spoken] = -np.inf
+        raised = np.exp(chosen - np.maximum.reduce(chosen, axis=0))
+        shares: NDArray[np.float64] = raised / np.add.reduce(raised, axis=0)
+        if not listed:
+            return shares
+        out[:, single] = shares
     return out

@@ -12,7 +12,7 @@ from slm_assets.models.linear.page import Page
 Piece = tuple[int, int]
 """Start and end in the text."""
 
-_WORD = r"[^\W\d_]{3,12}"
+_WORD = r"[^\W\d_]{3,12}+"
 _DATE: Final = re.compile(
     rf"""(?<![\w.,/-])(?:
         \d{{1,4}}(?P<mark>[./-])\s?\d{{1,2}}(?P=mark)\s?\d{{2,4}}
@@ -30,7 +30,7 @@ _CODE: Final = re.compile(r"[^\W_](?:[\w./#&+-]*[^\W_])?")
 _SEPARATOR: Final = re.compile(r"\s[-–—]\s|\s?[:;]\s|,\s|\s\(|[·|<>]|:$|\s\.\.\.\s")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _JOINS: Final = (" ", " / ", " - ")
-_CACHE: Final = 50_000
+_CACHE: Final = 20_000
 _RUN: Final = 4
 _SHORT: Final = 3
 _PARTS: Final = 4
@@ -43,24 +43,17 @@ def dates(page: Page) -> Iterator[Piece]:
         yield found.span()
 
 
-def numbers(page: Page) -> Iterator[Piece]:
+@lru_cache(_CACHE)
+def numbers(norm: str) -> tuple[Piece, ...]:
     """Figures with their separators, without sign and unit."""
-    for found in _NUMBER.finditer(page.text):
-        yield found.span()
-
-
-def codes(page: Page) -> Iterator[Piece]:
-    """Words with a digit; short words before or between them may belong to it ("R 2026 / 117")."""
-    norm = page.norm
-    for cell in page.cells:
-        piece = norm[cell.start : cell.end]
-        if "0" in piece:
-            for start, end in _codes(piece):
-                yield cell.start + start, cell.start + end
+    return tuple(found.span() for found in _NUMBER.finditer(norm)) if "0" in norm else ()
 
 
 @lru_cache(_CACHE)
-def _codes(norm: str) -> tuple[Piece, ...]:
+def codes(norm: str) -> tuple[Piece, ...]:
+    """Words with a digit; short words before or between them may belong to it ("R 2026 / 117")."""
+    if "0" not in norm:
+        return ()
     words = [found.span() for found in _CODE.finditer(norm)]
     figure = ["0" in norm[a:b] for a, b in words]
     out = []
@@ -78,16 +71,9 @@ def _codes(norm: str) -> tuple[Piece, ...]:
     return tuple(out)
 
 
-def parts(page: Page) -> Iterator[Piece]:
-    """What stands between separators of a cell; up to four neighbours as one."""
-    norm = page.norm
-    for cell in page.cells:
-        for start, end in _parts(norm[cell.start : cell.end]):
-            yield cell.start + start, cell.start + end
-
-
 @lru_cache(_CACHE)
-def _parts(norm: str) -> tuple[Piece, ...]:
+def parts(norm: str) -> tuple[Piece, ...]:
+    """What stands between separators of a cell; up to four neighbours as one."""
     bounds = []
     at = 0
     for found in _SEPARATOR.finditer(norm):
@@ -105,13 +91,8 @@ def _trimmed(text: str, start: int, end: int) -> Piece | None:
     return (start, end) if _LETTER.search(text, start, end) else None
 
 
-SCANNERS: Final[dict[str, Callable[[Page], Iterator[Piece]]]] = {
-    "date": dates,
-    "number": numbers,
-    "code": codes,
-    "part": parts,
-}
-"""Name → the pieces of a text, in order, that may be a value of the kind."""
+IN_CELLS: Final[dict[str, Callable[[str], tuple[Piece, ...]]]] = {"number": numbers, "code": codes, "part": parts}
+"""Name of a scanner that looks at one cell alone → the pieces of a cell, in order, that may be a value of the kind."""
 
 
 WORDS_OF: Final = "words:"
@@ -122,7 +103,14 @@ def scan(page: Page, scanner: str) -> list[Piece]:
     """The pieces of a text that a scanner finds, in order, each once."""
     if scanner.startswith(WORDS_OF):
         return _stated(page.norm, scanner.removeprefix(WORDS_OF).split("|"))
-    return list(dict.fromkeys(SCANNERS[scanner](page)))
+    if scanner == "date":
+        return list(dates(page))
+    find, norm = IN_CELLS[scanner], page.norm
+    return [
+        (cell.start + start, cell.start + end)
+        for cell in page.cells
+        for start, end in find(norm[cell.start : cell.end])
+    ]
 
 
 def _stated(norm: str, words: Sequence[str]) -> list[Piece]:

@@ -40,6 +40,12 @@ class Label:
         """The conventions that its texts may follow."""
         return tuple(filter(None, map(convention, self.casts)))
 
+    def reads_as(self, other: Label) -> bool:
+        """Whether both make the same values of pieces, by the same casts in the same order."""
+        return (self.scanner, self.casts, self.months, self.table) == (
+            other.scanner, other.casts, other.months, other.table
+        )  # fmt: skip
+
     def to_json(self) -> Json:
         """A list that `from_json` reads."""
         return [self.name, list(self.casts), self.table, self.longest, list(self.forms), self.months, self.scanner]

@@ -6,17 +6,19 @@ CRF for each of its values.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from slm_assets.models.linear.crf import Crf, Floats, Lattice, lattice, viterbi
+from slm_assets.models.linear.choice import Choice, Ranker
+from slm_assets.models.linear.crf import Crf, Floats, Lattice, lattice, odds, viterbi
 from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.lexicon import Ids, Lexicon
 from slm_assets.models.linear.paths import ABSENT, Path, get, text_of
-from slm_assets.models.linear.ranker import Choice, Ranked
+from slm_assets.models.linear.ranker import Ranked
 from slm_assets.models.linear.spans import Document, Found, Label, cast_span, fuzzy
 from slm_assets.models.linear.text import MAX_CHARS
 
@@ -55,8 +57,13 @@ class Tagger:
         self.crfs = crfs
         self.split = split
         self.groups = groups
-        self.choices = list(choices)
+        self.choose(choices)
         self._known: dict[str, int] = {}
+
+    def choose(self, choices: Sequence[Choice]) -> None:
+        """Choose so among pieces from now on."""
+        self.choices = list(choices)
+        self._ranker = Ranker(self.labels, self.choices)
 
     def group(self, output: Any) -> int:
         """The CRF for an output made so far, −1 where there is none."""
@@ -72,7 +79,7 @@ class Tagger:
 
     def rank(self, docs: Sequence[Document]) -> Ranked:
         """The pieces of the texts for the labels that are chosen so."""
-        return Ranked(self.labels, self.choices, docs)
+        return Ranked(self.labels, self._ranker, docs)
 
     def read(self, docs: Sequence[Document], group: int, ranked: Ranked | None = None) -> Reading:
         """Tag the texts of an input. `ranked`: their pieces, where these were ranked before."""
@@ -80,42 +87,48 @@ class Tagger:
 
 
 class Reading:
-    """The texts of one input under one CRF. `tags`: label → its tag, for the labels that the CRF has."""
+    """The texts of one input under one CRF, which works on the tokens of all of them as one row. `tags`: label → its
+    tag, for the labels that the CRF has."""
 
     def __init__(self, tagger: Tagger, crf: Crf | None, docs: Sequence[Document], ranked: Ranked) -> None:
         self._labels = tagger.labels
         self._ranked = ranked
-        self._docs = docs if crf is not None else []
         self._layers = crf.layers if crf is not None else []
+        self._docs = docs if self._layers else []
         self.tags = {
             label: (at, 1 + 2 * k) for at, layer in enumerate(self._layers) for k, label in enumerate(layer.labels)
         }
-        self._scores: list[Floats] = []
-        self._told: dict[int, list[tuple[int, int, int]]] = {}
         self._found: dict[tuple[int, str, bool], list[Found]] = {}
-        for d, document in enumerate(self._docs if self._layers else ()):
-            assert crf is not None
-            rows = token_ids(document, crf.lexicon, tagger.gazetteer.names(document.tokens))
-            scores = crf.emissions(rows)
-            self._scores.append(scores)
+        self._first = [0]
+        self._chains: list[tuple[int, int]] = []
+        for document in self._docs:
+            at = self._first[-1]
+            self._chains += [(at + start, at + end) for start, end in document.chains]
+            self._first.append(at + len(document.tokens))
+        self._scored: list[tuple[Floats, Floats]] = []
+        self._told: dict[int, list[tuple[int, int, int]]] = {}
+        if crf is not None and self._docs:
+            known = [tagger.gazetteer.names(document.tokens) for document in docs]
+            scores = crf.emitter.scores(docs, known)
             for layer in self._layers:
-                tags = viterbi(scores[:, layer.columns], document.chains, layer.transitions)
-                for label, i, j in pieces(tags, document.chains):
-                    self._told.setdefault(layer.labels[label], []).append((d, i, j))
+                own = scores[:, layer.columns]
+                gains = odds(own, layer.transitions)
+                self._scored.append((own, gains))
+                for label, i, j in pieces(viterbi(own, self._chains, layer.transitions, gains), self._chains):
+                    d = bisect_right(self._first, i) - 1
+                    place = (d, i - self._first[d], j - self._first[d])
+                    self._told.setdefault(layer.labels[label], []).append(place)
 
     def __contains__(self, label: int) -> bool:
         """Whether values of the label may be found here."""
         return label in self.tags or label in self._ranked
 
     @cached_property
-    def _lattices(self) -> list[list[Lattice]]:
-        """Per layer and text."""
+    def _lattices(self) -> list[Lattice]:
+        """Per layer, of all texts."""
         return [
-            [
-                lattice(scores[:, layer.columns], document.chains, layer.transitions)
-                for scores, document in zip(self._scores, self._docs, strict=True)
-            ]
-            for layer in self._layers
+            lattice(scores, self._chains, layer.transitions, gains)
+            for layer, (scores, gains) in zip(self._layers, self._scored, strict=True)
         ]
 
     def mentions(self) -> list[str]:
@@ -142,11 +155,9 @@ class Reading:
     @cached_property
     def _highest(self) -> list[list[float]]:
         """Per layer and tag, the highest probability that a token has it."""
-        out = []
-        for layer, lattices in zip(self._layers, self._lattices, strict=True):
-            tops = [own.marginals.max(axis=0) for own in lattices if len(own.step)]
-            out.append([float(p) for p in np.max(tops, axis=0)] if tops else [0.0] * len(layer.transitions))
-        return out
+        if not self._first[-1]:
+            return [[0.0] * len(layer.transitions) for layer in self._layers]
+        return [own.marginals.max(axis=0).tolist() for own in self._lattices]
 
     def find(self, label: int, reading: str = "", *, must: bool) -> list[Found]:
         """Values for a label, the likeliest first, which may overlap; those of the likeliest tagging alone
@@ -196,17 +207,18 @@ class Reading:
         return self._probability(self.tags[label], *place) if label in self.tags else 0.0
 
     def _probability(self, tag: Tag, d: int, i: int, j: int) -> float:
-        chances = self._lattices[tag[0]][d].spans(tag[1], i, j - i + 1)
+        chances = self._lattices[tag[0]].spans(tag[1], self._first[d] + i, j - i + 1)
         return chances[-1] if len(chances) == j - i + 1 else 0.0
 
     def _others(self, tag: Tag, longest: int, *, least: float) -> list[tuple[float, int, int, int]]:
-        starts = []
-        for d, own in enumerate(self._lattices[tag[0]]):
-            column = own.marginals[:, tag[1]] if len(own.step) else np.zeros(0)
-            starts += [(-float(column[i]), d, i) for i in np.flatnonzero(column > least).tolist()]
+        own = self._lattices[tag[0]]
+        column = own.marginals[:, tag[1]]
+        starts = sorted((-float(column[at]), at) for at in np.flatnonzero(column > least).tolist())
         spans = []
-        for _, d, i in sorted(starts)[:_STARTS]:
-            for length, chance in enumerate(self._lattices[tag[0]][d].spans(tag[1], i, longest)):
+        for _, at in starts[:_STARTS]:
+            d = bisect_right(self._first, at) - 1
+            i = at - self._first[d]
+            for length, chance in enumerate(own.spans(tag[1], at, longest)):
                 if chance > least / 10:
                     spans.append((chance, d, i, i + length))
         return spans

@@ -12,7 +12,9 @@ STRING = re.compile(r"'[^']*'|\"[^\"]*\"")
 NAME = re.compile(r"(?<![\w.'\"|])([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*|\[\s*(?:'[^']*'|\"[^\"]*\")\s*\])*)(?!\s*\()")
 
 _GO = re.compile(r"[\s-]*(?:[.$/]|range\s|if\s|end[\s-]*\Z)")
-ROOTS = words("workload vars input args ctx iter steps env execution_id result loop event meta job item output")
+ROOTS = words(
+    "workload keychain vars input args ctx iter steps env execution_id result loop event meta job item output"
+)
 """First names that a runtime gives a meaning."""
 
 

@@ -48,8 +48,10 @@ INJECTION = rule(
     "pass only checked paths and ids; hand text over in a file",
 )  # fmt: skip
 IGNORED = rule(
-    "shell-field-locally", "error", "local", "the local runtime ignores this field", "set it inside of the script"
-)
+    "shell-field-locally", "error", "local",
+    "the local runtime ignores this field",
+    "set it inside of the script, or read each variable with a default: `${NAME:-}`",
+)  # fmt: skip
 FIELD = rule(
     "shell-unknown-field", "warning", "server", "the worker ignores this field of a shell tool",
     "it has command, shell, cwd, env, timeout_seconds, capture",
@@ -78,12 +80,25 @@ def shells(book: Book) -> Iterator[Hit]:
                 yield from _present(tool, place, step)
                 yield from _cmds(tool, place, step)
                 yield from _scripts(book, tool, place, step)
-                for key in ("env", "cwd"):
-                    if tool.get(key):
-                        yield IGNORED.at((*place, key), show(key), step=step.name)
+                for key in _missed(tool):
+                    yield IGNORED.at((*place, key), show(key), step=step.name)
                 for key in tool:
                     if key not in FIELDS:
                         yield FIELD.at((*place, key), show(key), step=step.name)
+
+
+def _missed(tool: dict[str, Any]) -> Iterator[str]:
+    """Fields that the script cannot do without; variables that it reads with a default only, it can."""
+    env, script = tool.get("env"), str(tool.get("cmds"))
+    names = [re.escape(str(name)) for name in env] if isinstance(env, dict) else ["a text has no names"]
+    if env and any(not _count(rf"\b{name}\b", script) == _count(rf"\$\{{{name}:-", script) > 0 for name in names):
+        yield "env"
+    if tool.get("cwd"):
+        yield "cwd"
+
+
+def _count(pattern: str, text: str) -> int:
+    return len(re.findall(pattern, text))
 
 
 def _present(tool: dict[str, Any], place: Place, step: Step) -> Iterator[Hit]:

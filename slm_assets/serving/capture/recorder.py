@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from slm_assets.domain.outcomes import GOOD
 from slm_assets.serving.capture.records import (
     OutcomeRecord,
     Redactor,
@@ -26,8 +27,8 @@ from slm_assets.serving.capture.records import (
     why_kept,
 )
 from slm_assets.serving.capture.waiting import MAX_BYTES, WAIT_SECONDS, WaitingRoom
-from slm_assets.stages.traffic.records import GOOD, Scope
-from slm_assets.stages.traffic.segments import SegmentWriter, recover
+from slm_assets.stages.traffic.records import Scope
+from slm_assets.stages.traffic.segments import SegmentWriter, bytes_under, recover
 
 LOG = logging.getLogger("slm.capture")
 
@@ -42,6 +43,8 @@ class Limits:
     wait_bytes: int = MAX_BYTES
     fsync_seconds: float = 1.0
     pump_seconds: float = 0.05
+    disk_bytes: int = 8 * 1024**3
+    """Of a domain's segments that nothing has read so far; what comes after is dropped and counted."""
 
 
 DEFAULT = Limits()
@@ -58,10 +61,12 @@ class Recorder:
         self._limits, self._clock = limits, clock
         self._queue: deque[TurnRecord | OutcomeRecord] = deque()
         self._queued_bytes = 0
+        self._to_forget: deque[tuple[Scope, str]] = deque()
         self._lock = threading.Lock()
         self._waiting = WaitingRoom(limits.wait_seconds, limits.wait_bytes)
         self._writers: dict[Scope, SegmentWriter] = {}
         self._synced = clock()
+        self._room: dict[Scope, int] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.kept: Counter[str] = Counter()
@@ -88,6 +93,10 @@ class Recorder:
             self._queue.append(record)
             self._queued_bytes += record.size
         return True
+
+    def forget(self, scope: Scope, pseudonym: str) -> None:
+        """Let go of what waits of a user or conversation, and seal the segment, so that it can be read and erased."""
+        self._to_forget.append((scope, pseudonym))
 
     def close(self) -> None:
         """Write what is queued and seal every segment."""
@@ -125,10 +134,16 @@ class Recorder:
                 self._queued_bytes -= record.size
             self._take(record, now)
         self.dropped["expired"] += self._waiting.expire(now)
+        while self._to_forget:
+            scope, pseudonym = self._to_forget.popleft()
+            self.dropped["erased"] += self._waiting.forget(f'"{pseudonym}"'.encode())
+            if scope in self._writers:
+                self._guarded(self._writers[scope].seal)
         if now - self._synced >= self._limits.fsync_seconds:
             self._synced = now
             for writer in self._writers.values():
                 self._guarded(writer.seal if writer.old(now) else writer.sync)
+            self._room.clear()
 
     def _take(self, record: TurnRecord | OutcomeRecord, now: float) -> None:
         try:
@@ -159,12 +174,16 @@ class Recorder:
         self._write(record.scope, line, "feedback", now)
 
     def _write(self, scope: Scope, line: bytes, kind: str, now: float) -> None:
-        writer = self._writers.get(scope)
-        if writer is None:
-            folder = self._folder / scope.tenant / scope.project / scope.domain
-            writer = self._writers[scope] = SegmentWriter(folder, self._name)
+        folder = self._folder / scope.tenant / scope.project / scope.domain
+        writer = self._writers.setdefault(scope, SegmentWriter(folder, self._name))
+        if scope not in self._room:  # measured anew after each fsync: readers take segments away
+            self._room[scope] = self._limits.disk_bytes - bytes_under(folder)
+        if self._room[scope] < len(line):
+            self.dropped["disk_limit"] += 1
+            return
         try:
             writer.append(line, now)
+            self._room[scope] -= len(line)
         except OSError as error:
             self.dropped["disk"] += 1
             LOG.error("not written", extra={"fields": {"domain": scope.domain, "error": error.strerror}})

@@ -37,6 +37,13 @@ class WaitingRoom:
         self.bytes -= len(found[1])
         return found[1]
 
+    def forget(self, needle: bytes) -> int:
+        """Drop every line that holds some bytes; returns how many."""
+        gone = [turn_id for turn_id, (_, line) in self._lines.items() if needle in line]
+        for turn_id in gone:
+            self.take(turn_id)
+        return len(gone)
+
     def has(self, turn_id: str) -> bool:
         """Whether the turn waits."""
         return turn_id in self._lines

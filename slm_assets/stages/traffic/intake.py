@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
@@ -23,11 +25,12 @@ from slm_assets.domain.domain import Domain
 from slm_assets.domain.redaction import RedactionError, Redactor
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry.captures import mark
+from slm_assets.registry.erasures import erasures, forgotten
 from slm_assets.registry.home import Home
-from slm_assets.registry.registry import Registry
+from slm_assets.registry.registry import Registry, Row
 from slm_assets.stages.rows.reading import SUFFIXES, SourceFile, read_rows
 from slm_assets.stages.traffic.records import Scope, pseudonym
-from slm_assets.stages.traffic.segments import OPEN, SEALED
+from slm_assets.stages.traffic.segments import OPEN, SEALED, read_segment, thin
 
 SEGMENTS, EVENT_LOG, DROP = "segments", "event_log", "drop"
 REFUSED = "refused.json"
@@ -62,6 +65,7 @@ def waiting(home: Home, registry: Registry, domain: str) -> list[Path]:
 def gather(domain: Domain, registry: Registry, folder: Path, before: Taken) -> Intake:
     """Copy what is new since `before` into `folder`, files of the drop folder redacted on the way."""
     home, found = registry.home, Intake()
+    erased = erasures(registry, domain.name)
     known = {(entry["source"], entry["name"]): entry["stamp"] for entry in before}
     for source, name, path in _segments(home, registry, domain.name):
         with suppress(FileNotFoundError):  # sealed, and so renamed, since it was listed: the next reading has it
@@ -69,15 +73,17 @@ def gather(domain: Domain, registry: Registry, folder: Path, before: Taken) -> I
             if known.get((source, name)) != stamp:
                 target = folder / SEGMENTS / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-                stamp = str(target.stat().st_size)
+                if erased:
+                    thin(path, target, _forgotten(path, erased))
+                else:
+                    shutil.copyfile(path, target)
             found.taken.append({"source": source, "name": name, "stamp": stamp})
             if path.suffix != OPEN:
                 found.consumed.append(path)
     for source, name, path in _dropped(home, registry, domain.name):
         stamp = canonical.digest_file(path)
         if known.get((source, name)) != stamp:
-            _redacted(domain, registry, path, stamp, folder, found)
+            _redacted(domain, registry, path, stamp, folder, found, erased)
         found.taken.append({"source": source, "name": name, "stamp": stamp})
         found.consumed.append(path)
     _event_log(registry, domain.name, folder, known, found)
@@ -123,7 +129,16 @@ def _event_log(registry: Registry, domain: str, folder: Path, known: dict[Any, s
     found.taken += [{"source": EVENT_LOG, "name": name, "stamp": ""} for name in _replayed(registry, domain)]
 
 
-def _redacted(domain: Domain, registry: Registry, path: Path, digest: str, folder: Path, found: Intake) -> None:
+def _forgotten(path: Path, erased: list[Row]) -> Callable[[bytes], bool]:
+    """Of a segment: whether a record is of somebody who was to be forgotten."""
+    whole = map(orjson.loads, read_segment(path, []))
+    gone = {record["turn_id"] for record in whole if record["kind"] == "turn" and forgotten(erased, record)}
+    return lambda data: orjson.loads(data)["turn_id"] in gone
+
+
+def _redacted(
+    domain: Domain, registry: Registry, path: Path, digest: str, folder: Path, found: Intake, erased: list[Row]
+) -> None:
     scope = Scope(registry.tenant, registry.project, domain.name)
     redactor = Redactor(domain.redaction)
     arrived = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
@@ -138,7 +153,9 @@ def _redacted(domain: Domain, registry: Registry, path: Path, digest: str, folde
                 try:
                     if line.error:
                         raise BadInputError(line.error)
-                    yield turn_of(line.value, scope, redactor, f"drop-{digest[:12]}-{line.number}", arrived)
+                    turn = turn_of(line.value, scope, redactor, f"drop-{digest[:12]}-{line.number}", arrived)
+                    if not forgotten(erased, turn):
+                        yield turn
                 except (BadInputError, RedactionError) as error:
                     refuse(line.number, error)
         except BadInputError as error:

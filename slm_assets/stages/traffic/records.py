@@ -15,11 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slm_assets.canonical import Json
-
-SIGNALS = frozenset({"correction", "retry", "tool_error", "abandonment", "success"})
-"""What feedback may say of a turn; a domain's `outcome_signals` add to them."""
-GOOD = frozenset({"success"})
-"""Signals that do not keep a turn by themselves."""
+from slm_assets.domain.outcomes import GOOD
 
 
 @dataclass(frozen=True, slots=True)

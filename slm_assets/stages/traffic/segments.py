@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -141,6 +141,15 @@ def _recover(path: Path, file: BinaryIO) -> int:
     return size - end
 
 
+def bytes_under(folder: Path) -> int:
+    """How much the segments of a folder take."""
+    total = 0
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # sealed or read since it was listed
+            total += path.stat().st_size
+    return total
+
+
 def read_segment(path: Path, damage: list[str]) -> Iterator[bytes]:
     """The JSON of each whole, unaltered record. What is torn or altered is left out and told in `damage`; the
     unfinished last line of a segment that is still written is neither."""
@@ -158,6 +167,21 @@ def read_segment(path: Path, damage: list[str]) -> Iterator[bytes]:
             sha.update(line)
     if path.suffix == SEALED and not sealed:
         damage.append(f"{path.name}: is not what was sealed: lines are missing, added or altered")
+
+
+def thin(source: Path, target: Path, unwanted: Callable[[bytes], bool]) -> None:
+    """Copy a segment without the records that are unwanted, judged by their JSON; sealed where the source was. What
+    is torn or altered is left behind: nobody could say whose it was."""
+    sha, rows = hashlib.sha256(), 0
+    with target.open("wb") as file:
+        for data in read_segment(source, []):
+            if not unwanted(data):
+                line = encode(data)
+                sha.update(line)
+                file.write(line)
+                rows += 1
+        if source.suffix == SEALED:
+            file.write(_seal(rows, sha.hexdigest()))
 
 
 def _seal(rows: int, sha256: str) -> bytes:

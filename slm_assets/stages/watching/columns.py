@@ -17,7 +17,7 @@ import orjson
 
 from slm_assets.canonical import Json
 from slm_assets.domain.domain import Domain
-from slm_assets.stages.traffic.records import GOOD, SIGNALS
+from slm_assets.domain.outcomes import GOOD, SIGNALS
 from slm_assets.stages.watching.fields import NEW_PLACE, NEW_VALUE, Known, is_number, unseen_values
 from slm_assets.stages.watching.matching import UNKNOWN, Matching, Serves
 from slm_assets.stages.watching.profile import stratum_of

@@ -10,10 +10,10 @@ from typing import Any
 from slm_assets.canonical import Json
 from slm_assets.domain.contracts import Validator
 from slm_assets.domain.domain import Domain
+from slm_assets.domain.outcomes import GOOD
 from slm_assets.domain.turns import role_input
 from slm_assets.gates import metrics
 from slm_assets.models.oracle import load_oracle
-from slm_assets.stages.traffic.records import GOOD
 
 UNKNOWN = -1
 ASKED = 1_000

@@ -46,9 +46,12 @@ def _floats(*names: str) -> list[sa.Column[Any]]:
     return [sa.Column(name, sa.Float) for name in names]
 
 
+def _count() -> sa.Column[Any]:
+    return sa.Column("n", sa.Integer, nullable=False)
+
+
 def upgrade() -> None:
     """Create the tables and their indices; nothing that was there changes."""
-    count = sa.Column("n", sa.Integer, nullable=False)
     _numbered(
         "windows", _text("config"), _text("previous", nullable=True), _text("incoming", nullable=True),
         _json("taken"), _json("serving"), _text("as_of", 32), _words("reason"), _words("opener"),
@@ -56,11 +59,11 @@ def upgrade() -> None:
     )  # fmt: skip
     _numbered(
         "triggers", _key("trigger", 32), _text("verdict", 24), *_floats("value", "bound", "threshold"),
-        count.copy(), _words("sentence"),
+        _count(), _words("sentence"),
     )  # fmt: skip
     _numbered(
         "live_metrics", _key("role"), sa.Column("metric", sa.Text, primary_key=True), *_floats("value", "low", "high"),
-        count.copy(),
+        _count(),
     )  # fmt: skip
     _log(
         "retrains", _text("domain"), sa.Column("window", sa.Integer), sa.Column("number", sa.Integer),
@@ -78,6 +81,7 @@ def upgrade() -> None:
         _words("author"), _text("opened_at", 32), _text("changed_at", 32),
     )  # fmt: skip
     _log("erasures", _text("domain"), _text("kind", 16), _text("pseudonym"), _json("detail"))
+    op.create_table("tombstones", _key("tenant"), _key("project"), _key("sha256"), _text("manifest"), _text("at", 32))
     scope = ["tenant", "project", "domain"]
     op.create_index("retrains_by_domain", "retrains", [*scope, "id"])
     op.create_index("budget_by_time", "budget", [*scope, "resource", "at"])
