@@ -121,6 +121,7 @@ WAITS = "waits for "
 
 _BY_READER: dict[str, tuple[str, ...]] = {
     "domain.domain": (
+        "improvement.retrain_triggers",
         "data.redaction_policy",
         "roles",
         "roles[].input_schema",
@@ -274,7 +275,8 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.schedule",
         "improvement.governance.cost_budget",
     ),
-    "stages.drift": ("improvement.retrain_triggers", "improvement.min_new_real_turns"),
+    "stages.capture": ("improvement.capture.retention_days",),
+    "stages.drift": ("improvement.min_new_real_turns",),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
     "noetl.stage_book": ("stages.*.container",),
     "domain.compute": (

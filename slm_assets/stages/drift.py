@@ -26,7 +26,7 @@ from slm_assets.stages.watching.columns import Bounds, Reading
 from slm_assets.stages.watching.fields import Known
 from slm_assets.stages.watching.judging import Facts, judge
 from slm_assets.stages.watching.matching import Serves
-from slm_assets.stages.watching.page import live_sample, write_page
+from slm_assets.stages.watching.page import PAGE, live_sample, write_page
 from slm_assets.stages.watching.profile import contracts_of
 from slm_assets.stages.watching.reference import PROFILE, REFERENCE, REVIEWS, SAMPLE
 
@@ -77,9 +77,10 @@ def run(ctx: StageContext) -> StageResult:
     }
     canonical.write_json(ctx.out["drift"] / REPORT, report)
     fired = [verdict.trigger for verdict in verdicts if verdict.verdict == "FIRED"]
-    if policy.page == "always" or (policy.page == "fired" and set(fired) & set(STATISTICAL)):
+    drawn = policy.page == "always" or (policy.page == "fired" and bool(set(fired) & set(STATISTICAL)))
+    if drawn:
         ctx.progress(0.9, "drawing the inputs")
-        write_inputs_page(ctx.domain, ctx.inputs, bounds.judged, ctx.out["drift"])
+        drawn = write_inputs_page(ctx.domain, ctx.inputs, bounds.judged, ctx.out["drift"])
     return StageResult(
         rows={"drift": report["judged"]["turns"]},
         triggers=verdicts,
@@ -87,6 +88,7 @@ def run(ctx: StageContext) -> StageResult:
         summary={
             "fired": ", ".join(fired) or "none",
             **report["judged"],
+            "page": f"{PAGE} in this artifact" if drawn else f"slm drift {ctx.domain.name} --html page.html",
             "fields": fields[:MAX_PLOTTED],
             **{f"new {kind}": rows[:MAX_SHOWN] for kind, rows in report["new"].items() if rows},
         },

@@ -74,6 +74,8 @@ def _trees(registry: Registry, domain: str) -> dict[str, set[str]]:
         version = f"{'w' if cell['stage'] in ('capture', 'drift') else 'v'}{cell['number']}"
         for kind, artifact in cell["receipt"]["outputs"].items():
             add(artifact["sha256"], kind, version)
+        # Decisions on turns are an input that no stage made.
+        add(cell["receipt"].get("request", {}).get("inputs", {}).get("reviews"), "reviews", version)
     add(captures.mark(registry, domain).artifact, "captured")
     return found
 

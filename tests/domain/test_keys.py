@@ -53,7 +53,6 @@ WAITING = {
     "eval.metrics[].enforced_by",
     "eval.metrics[].schema_valid",
     "eval.metrics[].target_relative",
-    "improvement.min_new_real_turns",
     "model.base_family",
     "model.base_size",
     "model.candidates",

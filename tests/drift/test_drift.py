@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from slm_assets.engines.forget import forget
 from slm_assets.engines.in_process import make_cell
 from slm_assets.registry import windows
 from slm_assets.stages.contract import Envelope
@@ -240,6 +241,10 @@ def test_reviewed_answers_are_a_reference(watched: Traffic, rows: Rows):
         connection.execute(tables.review_items.delete())
     again = make_cell(watched.registry, report["number"], "drift", actor="tester")
     assert again.cached, "what was decided is frozen with the window's drift"
+    frozen = again.receipt.request.inputs["reviews"]
+    forget(watched.domain, watched.registry, "conversation", turns[0]["conversation"], actor="officer")
+    left = watched.registry.store.read(frozen, "reviews.jsonl").decode()
+    assert f'"{turns[0]["turn_id"]}"' not in left and f'"{turns[9]["turn_id"]}"' in left
 
 
 def test_where_the_oracle_serves_only_what_needs_no_version_is_judged(traffic: Traffic, rows: Rows):
