@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Loop
+from loops import Loop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "dagster"))
 from test_daemon import RUNS, Server, served

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from conftest import Loop
+from loops import Loop
 from sqlalchemy import event
 
 from slm_assets.automation import tags, watching
