@@ -117,6 +117,13 @@ def end_the_killed(instance: dg.DagsterInstance, plan: Plan) -> None:
         tags={tags.DOMAIN: plan.domain, tags.VERSION: plan.version},
     )
     for run in instance.get_runs(filters):
-        host, _, pid = run.tags.get(tags.PROCESS, "").rpartition(":")
-        if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
-            instance.report_run_failed(run, f"process {pid} of this run is gone; the next run goes on from there")
+        end_if_killed(instance, run)
+
+
+def end_if_killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Fail a run of a command of this machine whose process is gone; whether it was one."""
+    host, _, pid = run.tags.get(tags.PROCESS, "").rpartition(":")
+    if host != socket.gethostname() or Path(f"/proc/{pid}").exists():
+        return False
+    instance.report_run_failed(run, f"process {pid} of this run is gone; the next run goes on from there")
+    return True

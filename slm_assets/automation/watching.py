@@ -10,6 +10,7 @@ import dagster as dg
 
 from slm_assets.automation import tags
 from slm_assets.automation.jobs import MONITOR
+from slm_assets.automation.launch import end_if_killed
 from slm_assets.automation.tempo import tick_seconds, watch_seconds
 from slm_assets.errors import SlmError
 from slm_assets.registry import watching
@@ -107,6 +108,7 @@ def _requests(
     at_work = {
         run.tags.get(tags.DOMAIN) or run.tags.get("dagster/partition")
         for run in context.instance.get_runs(dg.RunsFilter(job_name=MONITOR, statuses=_UNFINISHED))
+        if not end_if_killed(context.instance, run)
     }
     requests = [_request(name, due) for name, due in found if name not in at_work]
     if not requests:

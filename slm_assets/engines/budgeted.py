@@ -18,31 +18,36 @@ from slm_assets.registry.registry import Plan, Registry, Row
 from slm_assets.stages.cadence.costs import costs_of_receipt, expected, what_of
 from slm_assets.stages.cadence.settings import budget_of, runs_of
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
-from slm_assets.stages.runner import proof_of
+from slm_assets.stages.runner import CODE_VERSION, proof_of
 
 GIVEN_UP = timedelta(hours=24)
 """What is reserved for so long, and nobody works on, is closed."""
 _logger = logging.getLogger("slm_assets.budget")
 
 
-def afford(registry: Registry, plan: Plan, request: StageRequest, envelope: Envelope, run_dir: Path) -> str:
-    """Set aside what the stage is expected to cost; why it must wait, "" where it may run.
+def afford(
+    registry: Registry, plan: Plan, request: StageRequest, envelope: Envelope, run_dir: Path
+) -> StageReceipt | None:
+    """Set aside what the stage is expected to cost; None where it may run, else the receipt that says why it waits.
 
     A stage that ran already and left its receipt costs nothing more.
     """
     limits = budget_of(registry, plan)
     if not limits.limits() or proof_of(request, run_dir) is not None:
-        return ""
+        return None
     stage = request.stage
     needs = expected(registry, plan.domain, [stage], _runs(registry, plan))[stage]
     what = what_of(plan.version, stage)
     over = budget.reserve(registry, plan.domain, {what: needs}, limits, actor=envelope.actor, begin=True)
     if not over:
-        return ""
+        return None
     told = "; ".join(map(str, over))
     detail = {"stage": stage, "over": told}
     notices.note(registry, "budget.over", plan.domain, plan.number, detail, envelope.actor)
-    return f"over budget: {told}"
+    return StageReceipt(
+        request=request, request_digest=request.digest, status="deferred", error=f"over budget: {told}",
+        error_kind="deferred", code_version=CODE_VERSION,
+    )  # fmt: skip
 
 
 def settle(registry: Registry, plan: Plan, receipt: StageReceipt) -> None:

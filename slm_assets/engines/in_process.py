@@ -23,7 +23,7 @@ from slm_assets.registry.registry import CellRecord, Plan, Registry
 from slm_assets.registry.windows import Window
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
 from slm_assets.stages.requests import Subject, request_for
-from slm_assets.stages.runner import CODE_VERSION, RECEIPT, disk_error, execute
+from slm_assets.stages.runner import RECEIPT, disk_error, execute
 from slm_assets.stages.runtime import Progress, silent
 from slm_assets.stages.standing import held_before, record_of
 from slm_assets.stages.table import BY_NAME, Stage
@@ -79,8 +79,8 @@ def make_cell(
             project=registry.project,
             actor=actor,
         )
-        wait = afford(registry, plan, request, envelope, run_dir) if isinstance(plan, Plan) else ""
-        receipt = deferred(request, wait) if wait else launch(request, envelope, registry, run_dir, progress)
+        wait = afford(registry, plan, request, envelope, run_dir) if isinstance(plan, Plan) else None
+        receipt = wait or launch(request, envelope, registry, run_dir, progress)
         try:
             _verify(registry, request, receipt)
         except ArtifactError:
@@ -88,7 +88,7 @@ def make_cell(
             (run_dir / RECEIPT).unlink(missing_ok=True)
             receipt = launch(request, envelope, registry, run_dir, progress)
             _verify(registry, request, receipt)
-        if isinstance(plan, Plan) and not wait:
+        if isinstance(plan, Plan) and wait is None:
             settle(registry, plan, receipt)
         _refuse_other_outputs(registry, plan, receipt)
         registry.commit(_record(registry, plan, receipt, envelope))
@@ -97,14 +97,6 @@ def make_cell(
 
             refresh(registry, plan, actor=actor)
         return Outcome(receipt, False, run_dir, engine, envelope.run_id)
-
-
-def deferred(request: StageRequest, why: str) -> StageReceipt:
-    """The receipt of a stage that did not run and must wait."""
-    return StageReceipt(
-        request=request, request_digest=request.digest, status="deferred", error=why, error_kind="deferred",
-        code_version=CODE_VERSION,
-    )  # fmt: skip
 
 
 def refuse_held(registry: Registry, plan: Subject, stage: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import fake_stages
 import pytest
-from conftest import Loop
+from loops import Loop
 
 from slm_assets.automation import tags
 from slm_assets.automation.alerts import note_failed_runs, send_alerts

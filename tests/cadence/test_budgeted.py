@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import fake_stages
 import pytest
-from conftest import Loop, cell
 from filelock import FileLock
+from loops import Loop, cell
 
 from slm_assets.engines import in_process
 from slm_assets.engines.budgeted import recover, version_lock
@@ -15,6 +15,7 @@ from slm_assets.engines.in_process import make_cell
 from slm_assets.registry import budget
 from slm_assets.stages.runner import execute
 from slm_assets.stages.table import STAGES
+from slm_assets.stages.validate import validate_domain
 
 LATER = datetime.now(UTC) + timedelta(hours=25)
 
@@ -152,3 +153,10 @@ def test_without_its_folder_a_version_keeps_the_budget_it_was_opened_with(loop):
     loop.edit("one", lambda _text: "{ not: [yaml")
     registry = loop.registry()
     assert make_cell(registry, plan, "dataset", actor="a", launch=execute).receipt.status == "deferred"
+
+
+def test_a_wrong_budget_is_refused_with_its_place(loop):
+    loop.budget("one", "cpu_minutes: {limit: -1, window: year}\ntoken: {limit: 5}\n")
+    found = {(f.file, f.path) for f in validate_domain(loop.home, "one") if f.severity == "error"}
+    places = ("$.cpu_minutes.limit", "$.cpu_minutes.window", "$.token")
+    assert found == {("budgets/one.yaml", place) for place in places}

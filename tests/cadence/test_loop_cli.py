@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import Loop
+from loops import Loop
 from typer.testing import CliRunner
 
 from slm_assets import api, canonical

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import Loop, cell
+from loops import Loop, cell
 
 from slm_assets.registry import budget, retrains
 from slm_assets.registry.retrains import DEFERRED, DONE, LAUNCHED, REFUSED

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from conftest import Loop
+from loops import Loop
 from sqlalchemy import event
 
 from slm_assets.automation import tags, watching
@@ -57,6 +60,22 @@ def test_waiting_traffic_is_looked_at_once_and_a_run_at_work_is_not_doubled(loop
         assert keys(tick(watch_traffic, instance, loop)) == []
         drop(loop, name=".half.jsonl"), drop(loop, name="notes.txt")
         assert keys(tick(watch_traffic, instance, loop)) == []
+
+
+def test_a_look_whose_process_was_killed_keeps_nobody_from_looking(loop):
+    drop(loop)
+    with dg.DagsterInstance.ephemeral() as instance:
+        (request,) = tick(watch_traffic, instance, loop).run_requests
+        job: Any = build(loop.home).resolve_job_def(MONITOR)
+        with subprocess.Popen(["true"]) as gone:
+            pass
+        for pid, due in ((os.getpid(), 0), (gone.pid, 1)):
+            told = {**request.tags, tags.PROCESS: f"{socket.gethostname()}:{pid}"}
+            run = instance.create_run_for_job(job, tags=told, status=dg.DagsterRunStatus.STARTED)
+            assert len(keys(tick(watch_traffic, instance, loop))) == due
+            if not due:
+                instance.report_run_failed(run)
+        assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
 def test_only_what_has_grown_since_the_last_window_is_new(loop, monkeypatch):

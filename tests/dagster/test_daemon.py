@@ -79,12 +79,14 @@ class Server:
 
 
 @contextmanager
-def served(home: Home, folder: Path) -> Iterator[Server]:
+def served(
+    home: Home, folder: Path, location: str = "fake_location", where: Path = HERE, **env: str
+) -> Iterator[Server]:
     """`dagster dev` on a free port of the loopback, with the fake stages."""
     workspace = folder / "workspace.yaml"
     module = {
-        "module_name": "fake_location",
-        "working_directory": str(HERE),
+        "module_name": location,
+        "working_directory": str(where),
         "location_name": "slm_assets",
     }
     workspace.write_text(yaml.safe_dump({"load_from": [{"python_module": module}]}))
@@ -102,7 +104,7 @@ def served(home: Home, folder: Path) -> Iterator[Server]:
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "DAGSTER_HOME": str(home.dagster), **compiled_once},
+            env={**os.environ, "DAGSTER_HOME": str(home.dagster), **compiled_once, **env},
         )
         try:
             yield Server(port, process, log)
