@@ -8,7 +8,7 @@ from slm_assets.assets.checks import checks
 from slm_assets.assets.graph import assets
 from slm_assets.automation.jobs import monitor, open_version, retrain
 from slm_assets.automation.partitions import domains, partitions
-from slm_assets.automation.promotions import approve_version, rollback_roles, watch_promotions
+from slm_assets.automation.promotions import approve_version, continue_shadows, rollback_roles, watch_promotions
 from slm_assets.automation.sensors import deliver_handoffs, watch_jobs
 from slm_assets.registry.home import Home
 
@@ -20,7 +20,7 @@ def build(home: Home) -> dg.Definitions:
         assets=assets(cells, by_domain),
         asset_checks=checks(cells, by_domain),
         jobs=[retrain(), monitor(), open_version, approve_version, rollback_roles],
-        sensors=[deliver_handoffs, watch_jobs, watch_promotions],
+        sensors=[deliver_handoffs, watch_jobs, watch_promotions, continue_shadows],
         executor=dg.in_process_executor,
     )
 
