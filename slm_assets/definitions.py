@@ -9,7 +9,7 @@ from slm_assets.assets.graph import assets
 from slm_assets.automation.alerts import note_failed_runs, send_alerts
 from slm_assets.automation.jobs import monitor, open_version, retrain
 from slm_assets.automation.partitions import domains, partitions
-from slm_assets.automation.promotions import approve_version, rollback_roles, watch_promotions
+from slm_assets.automation.promotions import approve_version, continue_shadows, rollback_roles, watch_promotions
 from slm_assets.automation.retraining import retrain_on_drift, schedules
 from slm_assets.automation.sensors import deliver_handoffs, watch_jobs
 from slm_assets.automation.watching import watch_contracts, watch_traffic
@@ -33,6 +33,7 @@ def build(home: Home) -> dg.Definitions:
             deliver_handoffs,
             watch_jobs,
             watch_promotions,
+            continue_shadows,
         ],
         schedules=schedules(home, by_domain.get_partition_keys()),
         executor=dg.in_process_executor,

@@ -53,6 +53,24 @@ def test_status_lists_every_version_and_what_serves(promoted):
     assert promoted.slm("status").returncode == 0
 
 
+def test_a_version_is_held_back_and_let_go_by_name_and_what_cannot_be_is_said(promoted):
+    held = promoted.json("hold", "tiny", "v2", "--reason", "not yet", "--by", "Ada")
+    assert held == {"domain": "tiny", "version": "v2", "held": True, "by": "Ada", "reason": "not yet"}
+    assert promoted.slm("hold", "tiny", "v2", "--off", "--reason", "now").returncode == 0
+    why = promoted.json("why", "tiny")
+    assert [e["action"] for e in why["events"] if e["version"] == "v2"][-2:] == ["hold", "release"]
+    assert why["waiting"] == [], "v3 serves: v2 waits for nothing any more"
+    assert "serves" in promoted.json("hold", "tiny", "v3", "--reason", "no", code=2)["error"]
+    assert "package has not succeeded" in promoted.json("shadow", "tiny", "v2", code=2)["error"]
+    assert promoted.json("shadow", "tiny", "--off")["was"] is None
+    assert promoted.slm("shadow", "tiny").returncode == 2
+    assert promoted.json("watch-promotion", "tiny") == {"domain": "tiny", "roles": []}
+    refused = promoted.json(
+        "approve", "tiny", "v2", "--by", "Ada", "--override", "leakage", "--reason", "x" * 12, code=2
+    )
+    assert "never overridden" in refused["error"]
+
+
 def test_why_says_who_what_since_when_and_by_which_gates(promoted):
     role = promoted.json("why", "tiny", "--role", "triage")["roles"]["triage"]
     assert role["version"] == "v3" and role["replaced"] == "v1" and role["action"] == "promote"

@@ -8,11 +8,14 @@ import dagster as dg
 from pydantic import Field
 
 from slm_assets.automation import tags
+from slm_assets.automation.jobs import RETRAIN
+from slm_assets.automation.partitions import key_of
 from slm_assets.domain.loading import list_domains
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry.home import Home
 from slm_assets.registry.windows import newest_traffic
-from slm_assets.stages.plans import open_domain, registry_of
+from slm_assets.stages.plans import open_domain, registries, registry_of
+from slm_assets.stages.shadow_request import waiting_shadows
 
 
 @dg.sensor(
@@ -57,6 +60,25 @@ def _watch(home: Home, name: str, now: datetime) -> list[str]:
     domain, registry = open_domain(home, name)
     found = watch_domain(domain, registry, actor="watch_promotions", now=now)
     return [f"{name}.{one.role}: {'rolled back, ' if one.rolled_back else ''}{one.sentence}" for one in found]
+
+
+@dg.sensor(
+    job_name=RETRAIN,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Go on with versions that wait for live turns, once for each window of traffic captured since.",
+)
+def continue_shadows(_context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """A run of the version's job for each: what is made is a cache hit, the shadow report is asked for anew."""
+    requests = []
+    for registry in registries(Home.from_env()):
+        for domain, number, window in waiting_shadows(registry):
+            key = f"{registry.tenant}/{registry.project} {domain} v{number} w{window}"
+            named = {tags.DOMAIN: domain, tags.VERSION: f"v{number}", tags.ACTOR: "continue_shadows"}
+            requests.append(dg.RunRequest(run_key=key, partition_key=key_of(domain, f"v{number}"), tags=named))
+    if not requests:
+        return dg.SkipReason("no version waits for live turns that have come")
+    return dg.SensorResult(run_requests=requests)
 
 
 class Approval(dg.Config):

@@ -275,7 +275,6 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.schedule",
         "improvement.governance.cost_budget",
     ),
-    "stages.capture": ("improvement.capture.retention_days",),
     "stages.drift": ("improvement.min_new_real_turns",),
     "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
     "noetl.stage_book": ("stages.*.container",),

@@ -26,6 +26,9 @@ KINDS = {
     "model": ("model", ""),
     "eval": ("eval", ""),
     "release": ("release", ""),
+    "traffic": ("dataset", ".traffic"),
+    "drift": ("eval", ".drift"),
+    "shadow": ("eval", ".shadow"),
     "deployment": ("release", ".deployment"),
     "flag": ("release", ".flags"),
 }

@@ -44,7 +44,7 @@ def cells(registry: Registry, domain: str, number: int | None = None) -> list[Ro
     keys: dict[str, Any] = {"domain": domain} | ({} if number is None else {"number": number})
     columns, receipt = t.cells.c, t.cells.c.receipt
     # CASE spares the database the parsing of receipts that nobody asks about.
-    judged = case((columns.stage.in_(("evaluate", "package", "shadow", "deploy")), receipt[("result", "roles")]))
+    judged = case((columns.stage.in_(("evaluate", "package", "shadow")), receipt[("result", "roles")]))
     failed = case((columns.status.in_(("failed", "deferred")), receipt["error_kind"].as_string()))
     wanted = (columns.number, columns.stage, columns.status, failed.label("error_kind"), judged.label("roles"))
     query = select(*wanted).where(*registry._is(t.cells, **keys))

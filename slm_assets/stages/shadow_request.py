@@ -53,6 +53,21 @@ def approved_as_is(registry: Registry, cell: Row | None) -> set[str]:
     return {row["role"] for row in rows if row["evidence"] == cell["request"]}
 
 
+def waiting_shadows(registry: Registry) -> list[tuple[str, int, int]]:
+    """(domain, version, newest captured window) of the newest version of each domain, where it waits for live turns
+    and some were captured since it was last asked."""
+    query = select(t.cells.c.domain, t.cells.c.number, t.cells.c.receipt)
+    found = []
+    for cell in registry._all(query.where(*registry._is(t.cells, stage="shadow", status="deferred"))):
+        receipt, domain, number = cell["receipt"], cell["domain"], cell["number"]
+        newest = windows.newest_traffic(registry, domain)
+        seen = receipt["request"]["params"]["window"] or 0
+        superseded = registry.plan(domain, number + 1) is not None
+        if receipt["error_kind"] == "deferred" and newest and newest["number"] > seen and not superseded:
+            found.append((domain, number, int(newest["number"])))
+    return sorted(found)
+
+
 def _stays(cell: Row) -> bool:
     elsewhere = cell["status"] == "deferred" and cell["receipt"]["error_kind"] == "submitted"
     return bool(cell["status"] == "succeeded" or elsewhere)

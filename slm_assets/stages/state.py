@@ -31,12 +31,12 @@ def role_outcomes(record: Record[Plan]) -> dict[str, Outcome]:
     """Per role: promoted, held, deferred, failed or open."""
     whole = outcome(record)
     bundled = record.roles("package")
-    shadowed, deployed = record.roles("shadow"), record.roles("deploy")
+    shadowed = record.roles("shadow") if record.made("shadow") else {}
+    instead = {row["role"] for row in record.overrides if row["gate"] == "shadow"}
     roles: dict[str, Outcome] = {}
     for role, verdict in record.roles("evaluate").items():
         may_go = bundled.get(role) == "promotable" or (not bundled and verdict == "pass")
-        if record.made("shadow"):
-            may_go = may_go and (shadowed.get(role) != "fail" or role in deployed)
+        may_go = may_go and (shadowed.get(role) != "fail" or role in instead)
         roles[role] = whole if may_go or whole == "failed" else "held"
     return roles
 

@@ -73,8 +73,9 @@ def test_a_version_is_shown_among_the_others(home: Home, stages: list[tuple[str,
 
     deployed = of_outcome(registry, plan, outcomes["deploy"])
     shown = [line.split(" `")[0].strip() for line in str(deployed["lineage"].value).splitlines()]
-    kinds = ("deployment", "release", "eval", "model", "labels", "dataset", "config", "seed")
-    assert shown == [f"- **{kind}** one v2" for kind in kinds]
+    kinds = ("deployment", "shadow", "release", "eval", "model", "labels", "dataset", "config", "seed")
+    assert shown[0] == "- **deployment** one v2"
+    assert {line.partition(" _")[0] for line in shown} == {f"- **{kind}** one v2" for kind in kinds}, shown
     assert "| v2 | promoted |" in str(deployed["versions"].value)
     assert str(of_outcome(registry, plan, outcomes["package"])["lineage"].value).startswith("- **release** one v2")
 

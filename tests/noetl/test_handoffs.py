@@ -34,9 +34,12 @@ from slm_assets.noetl.wire import Clock
 from slm_assets.registry import outbox
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flip, Registry
-from slm_assets.stages.table import STAGES
+from slm_assets.stages.table import STAGES, WATCH
 
 CHILD = Path(__file__).with_name("delivering.py")
+
+WHOLE = len(STAGES) + 1
+"""Handoffs of a version: one for each of its assets, and the flip."""
 
 
 @pytest.fixture
@@ -91,12 +94,13 @@ def arrived(fake: FakeServer) -> Counter[str]:
 def test_a_version_arrives_whole_in_order_and_with_lineage_in_the_urns_of_the_server(registry, fake, server):
     chain(registry, "travel", 7)
     report = deliver(registry, server)
-    assert (report.delivered, report.dead, report.delayed, report.away) == (7, 0, 0, "")
+    assert (report.delivered, report.dead, report.delayed, report.away) == (WHOLE, 0, 0, "")
     there = {entry["ref"]: entry for entry in fake.state.entries}
     scope = "registry://local/default"
     assert list(there) == [
         f"{scope}/dataset/travel/1", f"{scope}/dataset/travel.labels/1", f"{scope}/model/travel/1",
-        f"{scope}/eval/travel/1", f"{scope}/release/travel/1", f"{scope}/release/travel.deployment/1",
+        f"{scope}/eval/travel/1", f"{scope}/release/travel/1", f"{scope}/eval/travel.shadow/1",
+        f"{scope}/release/travel.deployment/1",
         f"{scope}/release/travel.flags/1",
     ]  # fmt: skip
     evaluated = there[f"{scope}/eval/travel/1"]
@@ -109,7 +113,7 @@ def test_a_version_arrives_whole_in_order_and_with_lineage_in_the_urns_of_the_se
     assert there[f"{scope}/release/travel.flags/1"]["metadata"]["slm"]["to"]["number"] == 7
     row = outbox.rows(registry, domain="travel")[-1]
     assert row["ref"] == f"{scope}/dataset/travel/1" and row["state"] == "delivered" and row["delivered_at"]
-    assert deliver(registry, server).delivered == 0 and len(fake.state.entries) == 7
+    assert deliver(registry, server).delivered == 0 and len(fake.state.entries) == WHOLE
 
 
 def test_nothing_happens_and_nothing_fails_without_a_server(registry, fake):
@@ -121,11 +125,11 @@ def test_nothing_happens_and_nothing_fails_without_a_server(registry, fake):
         assert report.away == "" and report.delivered == 0, "not due yet"
     row = outbox.rows(registry)[-1]
     assert row["state"] == "waiting" and row["attempts"] == 1 and "ConnectError" in row["error"]
-    assert outbox.counts(registry) == {"waiting": 7}
+    assert outbox.counts(registry) == {"waiting": WHOLE}
     fake._serve(fake.port)
     outbox.retry(registry, None, actor="a")
     with Server(Address(fake.url, internal_token="internal")) as server:
-        assert deliver(registry, server).delivered == 7
+        assert deliver(registry, server).delivered == WHOLE
 
 
 @pytest.mark.parametrize("fault", [fake_server.LOSE, fake_server.CUT, fake_server.FAIL_AFTER, fake_server.GARBAGE])
@@ -133,8 +137,8 @@ def test_a_lost_answer_registers_nothing_twice(registry, fake, server, fault):
     chain(registry, "travel", 1)
     turns = iter([fault, None] * 100)
     fake.faults = lambda _method, path: next(turns) if path == "internal/registry/register" else None
-    assert deliver(registry, server).delivered == 7
-    assert set(arrived(fake).values()) == {1} and len(arrived(fake)) == 7
+    assert deliver(registry, server).delivered == WHOLE
+    assert set(arrived(fake).values()) == {1} and len(arrived(fake)) == WHOLE
 
 
 def test_after_a_timeout_it_is_looked_for_later(registry, fake, server, monkeypatch):
@@ -153,7 +157,7 @@ def test_after_a_timeout_it_is_looked_for_later(registry, fake, server, monkeypa
     entry = handoffs.entry_of(row, {}, registry)
     ref = server.registry_register(entry)
     outbox.retry(registry, None, actor="a")
-    assert deliver(registry, server).delivered == 7 and set(arrived(fake).values()) == {1}
+    assert deliver(registry, server).delivered == WHOLE and set(arrived(fake).values()) == {1}
     assert outbox.refs(registry, [row["urn"]]) == {row["urn"]: ref}
 
 
@@ -169,15 +173,15 @@ def test_a_refusal_is_a_dead_letter_that_holds_its_domain_alone_until_someone_de
 
     fake.answer = refuse
     report = deliver(registry, server)
-    assert (report.delivered, report.dead) == (7, 1) and not report.away
+    assert (report.delivered, report.dead) == (WHOLE, 1) and not report.away
     (dead,) = outbox.rows(registry, state="dead")
     assert dead["error"].endswith("HTTP 422: no $(id) here {{ 7*7 }}")
-    assert outbox.counts(registry, "bad") == {"waiting": 6, "dead": 1}
+    assert outbox.counts(registry, "bad") == {"waiting": WHOLE - 1, "dead": 1}
     fake.answer = honest
     assert deliver(registry, server).delivered == 0
     outbox.retry(registry, [dead["handoff"]], actor="ada")
-    assert deliver(registry, server).delivered == 7
-    assert set(arrived(fake).values()) == {1} and len(arrived(fake)) == 14
+    assert deliver(registry, server).delivered == WHOLE
+    assert set(arrived(fake).values()) == {1} and len(arrived(fake)) == 2 * WHOLE
 
 
 @pytest.mark.parametrize(
@@ -199,12 +203,12 @@ def test_executions_are_started_where_the_config_asks_and_once(registry, fake, s
     server.register("ops/told", book)
     chain(registry, "travel", 1, {"playbooks": {"release": "ops/told", "flip": "ops/told"}})
     fake.faults = random_faults(0.5, seed=3)
-    while outbox.counts(registry) != {"delivered": 7}:
+    while outbox.counts(registry) != {"delivered": WHOLE}:
         outbox.retry(registry, None, actor="a")
         deliver(registry, server)
     told = [execution["workload"]["handoff"] for execution in fake.state.executions.values()]
     assert [one["asset"] for one in told] == ["release", "deployment"] and told[1]["event"] == "flipped"
-    assert set(arrived(fake).values()) == {1} and len(arrived(fake)) == 7
+    assert set(arrived(fake).values()) == {1} and len(arrived(fake)) == WHOLE
     (release,) = [row for row in outbox.rows(registry) if row["asset"] == "release"]
     assert release["places"].keys() == {"registry", "execution"}
 
@@ -213,17 +217,17 @@ def test_a_playbook_that_is_not_there_stops_its_domain_alone(registry, fake, ser
     chain(registry, "a", 1, {"playbooks": {"labels": "ops/absent"}})
     chain(registry, "b", 1)
     report = deliver(registry, server)
-    assert (report.delivered, report.dead, report.away) == (8, 1, "")
+    assert (report.delivered, report.dead, report.away) == (WHOLE + 1, 1, "")
     (dead,) = outbox.rows(registry, state="dead")
     assert dead["asset"] == "labels" and "playbook not found" in dead["error"] and "registry" in dead["places"]
     server.register("ops/absent", "metadata: {name: x, path: ops/absent}\nworkflow: []")
     outbox.retry(registry, None, actor="a")
-    assert deliver(registry, server).delivered == 6 and set(arrived(fake).values()) == {1}
+    assert deliver(registry, server).delivered == WHOLE - 1 and set(arrived(fake).values()) == {1}
 
 
 def test_a_domain_that_asks_for_nothing_is_told_nothing(registry, fake, server):
     chain(registry, "travel", 1, {"registry": False})
-    assert deliver(registry, server).delivered == 7 and not fake.state.calls
+    assert deliver(registry, server).delivered == WHOLE and not fake.state.calls
 
 
 def test_a_lost_config_delays_its_domain_alone(registry, fake, server):
@@ -232,12 +236,12 @@ def test_a_lost_config_delays_its_domain_alone(registry, fake, server):
     config = registry.plan("a", 1).config
     Path(registry.store._tree(config)).unlink()
     report = deliver(registry, server)
-    assert report.delivered == 7 and report.delayed == 1 and "not in the store" in report.errors[0]
+    assert report.delivered == WHOLE and report.delayed == 1 and "not in the store" in report.errors[0]
 
 
 def test_who_is_told_of_what_is_the_stage_table():
     assert set(HandedOff.__args__) == {stage.asset for stage in STAGES} | {"flip"}
-    assert set(handoffs.KINDS) == {stage.kind for stage in STAGES} | {"flag"}
+    assert set(handoffs.KINDS) == {stage.kind for stage in (*WATCH, *STAGES)} | {"flag"}
 
 
 def test_everything_arrives_once_with_a_fifth_of_calls_failing_and_the_process_killed(registry, fake, tmp_path):

@@ -54,7 +54,7 @@ def test_cells_bring_only_what_says_something(registry):
     assert found == {
         (1, "dataset"): ("succeeded", None, None),
         (1, "evaluate"): ("succeeded", None, {"r": "pass"}),
-        (1, "deploy"): ("failed", "held", {}),
+        (1, "deploy"): ("failed", "held", None),
         (2, "dataset"): ("succeeded", None, None),
     }
     assert len(queries.cells(registry, "d", 2)) == 1

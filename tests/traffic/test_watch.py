@@ -11,14 +11,14 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from slm_assets.automation.promotions import approve_version, rollback_roles, watch_promotions
+from slm_assets.automation.promotions import approve_version, continue_shadows, rollback_roles, watch_promotions
 from slm_assets.engines.in_process import make_cell
 from slm_assets.engines.rolling_back import roll_back
 from slm_assets.engines.watching import watch_domain
 from slm_assets.errors import BadInputError
 from slm_assets.gates.watch import Errors, watch
 from slm_assets.registry import tables as t
-from slm_assets.registry.registry import Registry
+from slm_assets.registry.registry import CellRecord, Registry
 from slm_assets.stages.approvals import hold
 from slm_assets.stages.plans import open_domain, open_version
 from slm_assets.stages.reports import explain
@@ -153,6 +153,42 @@ def test_the_sensor_looks_once_at_each_window_and_takes_back(promoted: Traffic, 
         with dg.build_sensor_context(instance, cursor=result.cursor) as context:
             assert isinstance(watch_promotions(context), dg.SkipReason)
     assert promoted.registry.flags("tiny")["triage"].engine == "oracle"
+
+
+def test_a_version_that_waits_for_live_turns_goes_on_once_for_each_window(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SLM_HOME", str(traffic.home.root))
+    monkeypatch.setenv("SLM_DOMAINS", str(traffic.home.domains))
+    registry = traffic.registry
+    open_version(traffic.domain, registry, actor="tester")
+
+    def waits(window: int | None, kind: str = "deferred") -> None:
+        receipt = {"request": {"params": {"window": window}}, "error_kind": kind, "error": "few", "result": {}}
+        registry.commit(
+            CellRecord("tiny", 1, "shadow", "r" * 64, "deferred", receipt, run_id="x", engine="in_process", actor="a")
+        )
+
+    def keys() -> list[str]:
+        with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
+            found = continue_shadows(context)
+        return [] if isinstance(found, dg.SkipReason) else [one.run_key for one in found.run_requests]
+
+    waits(None)
+    assert keys() == [], "nothing was captured yet"
+    traffic.write("a", [turn("t1")])
+    traffic.capture()
+    assert keys() == ["local/default tiny v1 w1"]
+    waits(1)
+    assert keys() == [], "it was asked with that window"
+    traffic.write("a", [turn("t2")])
+    traffic.capture()
+    assert keys() == ["local/default tiny v1 w2"]
+    waits(1, "submitted")
+    assert keys() == [], "it runs elsewhere"
+    waits(1)
+    open_version(traffic.domain, registry, actor="tester")
+    assert keys() == [], "a newer version takes its place"
 
 
 def test_jobs_of_the_launchpad_approve_and_roll_back(promoted: Traffic, monkeypatch: pytest.MonkeyPatch):

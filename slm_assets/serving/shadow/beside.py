@@ -103,13 +103,17 @@ class Beside:
         with tempfile.TemporaryDirectory(prefix="slm-shadow-") as scratch:
             while not self._stop.wait(PUMP_SECONDS):
                 try:
-                    if time.monotonic() - self._looked >= LOOK_SECONDS:
+                    if self._due():
                         self.look(Path(scratch))
-                    while self._queue and not self._stop.is_set():
+                    # A slow challenger has always more to do: the flag that ends it must be seen all the same.
+                    while self._queue and not self._stop.is_set() and not self._due():
                         self.pump()
                 except Exception:  # whatever it is, what serves does not depend on it
                     self.counts["fault"] += 1
                     LOG.exception("shadow")
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._looked >= LOOK_SECONDS
 
     def look(self, scratch: Path) -> None:
         """Follow the flags; end what nobody wants any more and start what is wanted."""
@@ -123,11 +127,21 @@ class Beside:
                 name: Target(row["number"], row["release"], row["sample"]) for name, row in found.items() if row
             }
             self._seen, self._known = newest, len(registries)
+            self._forget()
         wanted = {target.release: name for name, target in sorted(self._targets.items())[:MOST_PROCESSES]}
         for release in set(self._running) - set(wanted):
             self._running.pop(release).close()
         for release, name in wanted.items():
             self._begin(registries[name], release, scratch)
+
+    def _forget(self) -> None:
+        """Let go of turns that wait for a version that nobody wants any more."""
+        for _ in range(len(self._queue)):
+            waiting = self._queue.popleft()
+            if self._targets.get(waiting.scope.domain) == waiting.target:
+                self._queue.append(waiting)
+            else:
+                self.counts["not_answered"] += 1
 
     def _begin(self, registry: Registry, release: str, scratch: Path) -> None:
         if release in self._running or time.monotonic() < self._not_before.get(release, 0.0):
