@@ -55,20 +55,9 @@ def offer(
             query = select(t.review_items.c.item).where(*registry._is(t.review_items, domain=domain), some)
             known.update(connection.scalars(query))
         at = now()
-        fixed: dict[str, Any] = {
-            **registry._scope,
-            "domain": domain,
-            "state": "open",
-            "label": None,
-            "author": "",
-            "revision": 0,
-            "history": [],
-        }
-        rows = [
-            {**fixed, "item": name, "opened_at": at, "changed_at": at, **item}
-            for name, item in wanted.items()
-            if name not in known
-        ][:most]
+        fixed: dict[str, Any] = {**registry._scope, "domain": domain, "state": "open", "label": None}
+        fixed |= {"author": "", "revision": 0, "history": [], "opened_at": at, "changed_at": at}
+        rows = [{**fixed, "item": name, **item} for name, item in wanted.items() if name not in known][:most]
         if rows:
             connection.execute(insert(t.review_items), rows)
             registry._audit(connection, actor, "review.open", domain, None, {"items": len(rows)})

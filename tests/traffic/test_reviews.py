@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from slm_assets.engines import forget as forgetting
 from slm_assets.engines.in_process import make_cell
 from slm_assets.errors import BadInputError
 from slm_assets.registry import reviews
@@ -293,3 +294,26 @@ def test_the_domain_is_read_as_it_was_frozen(traffic: Traffic):
     make_cell(traffic.registry, plan, "dataset", actor="a")
     path.write_text(good)
     assert found(traffic) == {"t1": "audit"}
+
+
+def test_an_erased_user_leaves_the_queue_the_decisions_and_the_datasets(traffic: Traffic, monkeypatch):
+    monkeypatch.setattr(forgetting, "SEAL_SECONDS", 0.0)
+    registry, who = traffic.registry, "0" * 32
+    configure(traffic, "audit_share: 1.0, review_share: 1.0")
+    text = {"text": "PLANTED please"}
+    traffic.write("a", [turn("mine", user=who, input=text), turn("theirs", words(1))])
+    traffic.capture()
+    built(traffic)
+    name = reviews.item_id("tiny", "triage", text)
+    asking.decide(registry, traffic.domain, name, GREET, revision=0, actor="ada")
+    plan, rows, _ = built(traffic)
+    assert "mine" in {row["id"] for row in rows["reserve"] + rows["eval"] if row["source"] == "audited"}
+    assert rows["quarantine"] == []
+    make_cell(registry, plan, "label", actor="a")
+    assert any(b"PLANTED" in path.read_bytes() for path in traffic.home.root.rglob("*") if path.is_file())
+    forgetting.forget(traffic.domain, registry, "user", who, actor="officer")
+    assert [row["turn"] for row in reviews.items(registry, "tiny")] == ["theirs"]
+    files = [path for path in traffic.home.root.rglob("*") if path.is_file() and "registry.db" not in path.name]
+    assert not [path for path in files if b"PLANTED" in path.read_bytes()]
+    _, rows, _ = built(traffic)
+    assert not [row for name in rows for row in rows[name] if "PLANTED" in json.dumps(row)]

@@ -19,7 +19,7 @@ from slm_assets.domain.contracts import Validator, enum_paths
 from slm_assets.errors import BadInputError
 from slm_assets.stages.rows.corpus import Corpus, Kind, Row, content_id, tail_of
 from slm_assets.stages.rows.fields import Parts, RowError, RowShape, hash64, steps, values_at
-from slm_assets.stages.rows.names import CAPTURED, OWN_SHAPE
+from slm_assets.stages.rows.names import ALWAYS_EVAL, CAPTURED, OWN_SHAPE
 from slm_assets.stages.rows.reading import Line, SourceFile, quarantined, read_rows, source_files
 
 MAX_REMEMBERED = 20_000
@@ -206,6 +206,9 @@ class Reader:
         file, shape = SourceFile(CAPTURED, f"{CAPTURED}.jsonl", Path()), self._own_shape()
         with self.quarantine.open("ab") as bad:
             for number, row in enumerate(rows, 1):
+                index = self.corpus.ids.get(row["id"])
+                if index is not None and self.corpus.source_of(index) in ALWAYS_EVAL:
+                    continue  # a person decided it
                 self.tally.read += 1
                 self.tally.captured += 1
                 line = Line(number, canonical.dumps(row), row)
@@ -303,4 +306,6 @@ class Reader:
         if len(self.tally.first_reasons) < 5 and not captured:
             self.tally.first_reasons.append(f"{file.name}:{line.number}: {reason}")
         record = quarantined(file.name, line, reason)
+        if captured:
+            record["id"] = line.value["id"]  # by which an erasure finds it
         bad.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
