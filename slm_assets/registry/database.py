@@ -99,6 +99,12 @@ class Database:
                 if mine:
                     connection.execute(text("SELECT pg_advisory_unlock(:own)"), number)
 
+    def forget_log(self) -> None:
+        """Write an embedded database's log back and empty it, so that no deleted row is left in it."""
+        if self.embedded:
+            with self._turn, self._named(), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def alter(self) -> Iterator[Connection]:
         """One transaction alone in the whole database, for changes of its tables."""
@@ -175,6 +181,7 @@ def _sqlite_pragmas(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten: an erasure is of bytes
     cursor.close()
 
 

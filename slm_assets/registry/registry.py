@@ -407,6 +407,10 @@ class Registry:
         row = {"at": now(), "actor": actor, "action": action, "domain": domain, "number": number}
         connection.execute(insert(t.audit).values(**self._scope, detail=detail, **row))
 
+    def forget_log(self) -> None:
+        """Leave nothing of deleted rows in the database's log."""
+        self._database.forget_log()
+
     def alone(self, what: str) -> AbstractContextManager[bool]:
         """Whether this process alone does `what` in this namespace, until the end of the block."""
         return self._database.alone(f"{self.tenant}/{self.project} {what}")

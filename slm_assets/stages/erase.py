@@ -45,6 +45,7 @@ def thin_out(registry: Registry, domain: str) -> list[Row]:
             registry.store.remove_file(sha256)
         erasures.finish(registry, erasure)
         carried.append(_row(registry, domain, number))
+    registry.forget_log()
     for left in (registry.home.runs / domain).glob("*/*/*"):
         if left.name in ("in", "out", "scratch"):  # of a run that was killed
             shutil.rmtree(left, ignore_errors=True)
