@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from slm_assets.errors import SlmError
 from slm_assets.registry.home import Home
 
 loop_app = typer.Typer()
+NICE = 10
+"""Added to the niceness of a process that retrains: whoever answers goes first."""
 
 
 @loop_app.command()
@@ -24,7 +27,8 @@ def watch(
 ) -> None:
     """Look at a domain's traffic now: capture what is new, look for drift, and say what the triggers say.
 
-    With --retrain a firing trigger opens and runs the next version, through the same decision as the sensor's. Exits
+    With --retrain it goes on as the sensors would, at low priority beside a service: a version that waits for live
+    turns is judged on those that came; a firing trigger opens and runs the next one, through the same decision. Exits
     3 when a check or a gate said no, 4 when the retrain must wait. JSON keys: domain, window, run_id, error, triggers,
     became, run (of --retrain).
 
@@ -36,7 +40,8 @@ def watch(
     registry = registry_for(domain)
     found, code = _watch(registry, domain, actor)
     if retrain and code == 0:
-        found["run"], code = _retrain(registry, domain, actor, quiet=json)
+        os.nice(NICE)
+        found["run"], code = _go_on(registry, domain, actor, quiet=json)
     found["became"] = _became(registry, domain, found["window"])
     show(found, json, render_loop.watch)
     raise typer.Exit(code)
@@ -103,6 +108,19 @@ def _watch(registry: Any, domain: str, actor: str) -> tuple[dict[str, Any], int]
         "run": None,
     }
     return found, 0 if launched.success else EXIT_CODES.get(launched.outcome, 1)
+
+
+def _go_on(registry: Any, domain: str, actor: str, *, quiet: bool) -> tuple[dict[str, Any] | None, int]:
+    """Run the version that waits for live turns, where some have come, else what fires; (the run, exit code)."""
+    from slm_assets.cli.run import EXIT_CODES, run_plan
+    from slm_assets.stages.shadow_request import waiting_shadows
+
+    for name, number, _window in waiting_shadows(registry):
+        plan = registry.plan(domain, number)
+        if name == domain and plan is not None:
+            result = run_plan(registry.home, registry, plan, actor=actor, quiet=quiet)
+            return result, EXIT_CODES.get(result["outcome"], 1)
+    return _retrain(registry, domain, actor, quiet=quiet)
 
 
 def _retrain(registry: Any, domain: str, actor: str, *, quiet: bool) -> tuple[dict[str, Any] | None, int]:

