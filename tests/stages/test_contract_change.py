@@ -201,6 +201,15 @@ def test_rows_nobody_rewrote_stop_the_build_with_a_way_on(build: Build) -> None:
     assert "contract changed" not in str(first.value)
 
 
+NOBODY = "route without an oracle that answers while labelling"
+
+
+@pytest.mark.parametrize(("oracle", "said"), [(None, [NOBODY]), (ORACLE, [])])
+def test_completing_without_anybody_who_can_is_a_warning(tmp_path: Path, oracle: Any, said: list[str]) -> None:
+    domain = make_domain(tmp_path / "d", data={"incomplete_labels": "complete"}, oracle=oracle)
+    assert [fault.found for fault in domain.warnings if fault.path == "$.slm_domain.data.incomplete_labels"] == said
+
+
 def test_completing_takes_no_label_that_is_wrong(build: Build) -> None:
     change(build, with_urgency(), default="{intent: other, urgency: low}", incomplete_labels="complete")
     bad = [{**one, "labels": {"route": {"intent": "nonsense"}}} for one in phrases(100)]

@@ -33,6 +33,7 @@ class Tally:
     organisation's own that were refused because they break a contract."""
 
     read: int = 0
+    frozen: int = 0
     captured: int = 0
     captured_refused: int = 0
     repeated: int = 0
@@ -200,6 +201,7 @@ class Reader:
         """
         for row in canonical.read_jsonl(file):
             self.tally.read += 1
+            self.tally.frozen += 1
             name, turn = row["id"], row["input"]
             breach = self.contracts.input_breach(turn)
             if breach:
@@ -256,7 +258,7 @@ class Reader:
         """Errors: BadInputError when more than `share` of the rows were refused, or none is left."""
         # What strangers sent must not be able to stop a build.
         refused = sum(self.tally.quarantine.values()) - self.tally.captured_refused
-        read = self.tally.read - self.tally.captured
+        read = self.tally.read - self.tally.captured - self.tally.frozen
         reasons = "\n".join(f"  {reason}" for reason in self.tally.first_reasons)
         if refused > share * read:
             outside, old, cure = self.tally.outside_contract, "", "correct the rows or data.fields"
