@@ -252,6 +252,7 @@ def test_versions_of_two_contracts_are_paired_on_what_both_name(tmp_path):
     assert [(role.judged, role.relabelled, role.better) for role in found.roles] == [(5, 1, ["a"])]
     shares = {m.metric: (m.before, m.after, m.n) for m in found.metrics}
     assert shares["exact"] == shares["intent"] == (0.8, 1.0, 5)
+    assert found.left_out == {"triage": ["/language"]}
 
 
 def test_no_common_row_says_nothing(tmp_path):

@@ -97,12 +97,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Paired:
-    """Both versions' own answers, end to end, on their common eval rows."""
+    """Both versions' own answers, end to end, on their common eval rows. `left_out`: role → the places that
+    only one of the two contracts names: no metric looks at them."""
 
     rows: EvalRows
     metrics: list[MetricDifference]
     roles: list[RoleRows]
     skipped: list[Skipped]
+    left_out: dict[str, list[str]]
 
 
 class Side(NamedTuple):
@@ -225,7 +227,8 @@ class _Pairing:
         names = [(role, m.id) for role in self.roles for m in self.metrics[role]]
         names += [(role, VALIDITY) for role in self.roles] + ([("", TURN)] if self.whole else [])
         differences = [_difference(*name, self.columns.get(name, _Column())) for name in names]
-        return Paired(rows, differences, [self._rows_of(role) for role in self.roles], self.skipped)
+        left_out = {role: list(common.apart) for role, common in self.shared.items() if common.apart}
+        return Paired(rows, differences, [self._rows_of(role) for role in self.roles], self.skipped, left_out)
 
     def _add(self, role: str, metric: str, pairs: Sequence[_Pair], scores: Sequence[tuple[bool, bool]]) -> None:
         column = self.columns.setdefault((role, metric), _Column())
