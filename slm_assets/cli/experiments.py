@@ -86,7 +86,7 @@ def compare(
     """Compare two versions: paired on the eval rows that both have; and what changed in config, data, labels.
 
     Differences are V2 minus V1, with two-sided 95 % intervals over content groups. JSON keys: domain, before,
-    after, roles_in_both, roles_only_before, roles_only_after, paired: {rows, metrics, roles, skipped}, plan,
+    after, roles_in_both, roles_only_before, roles_only_after, paired: {rows, metrics, roles, skipped, left_out}, plan,
     config, data: {splits, moved, labels}, sources, notes.
 
     Example: `slm compare travel v1 v2`

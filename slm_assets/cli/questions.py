@@ -159,6 +159,8 @@ def _paired(found: Comparison, paired: Paired) -> None:
     CONSOLE.print(table)
     for skipped in paired.skipped:
         CONSOLE.print(f"  {skipped.role} {skipped.metric} is not compared: {skipped.why}")
+    for name, places in paired.left_out.items():
+        CONSOLE.print(f"  {name}: the contracts differ, compared without {escape(', '.join(places))}")
     for role in paired.roles:
         moved = f", {role.relabelled} relabelled and not judged" if role.relabelled else ""
         CONSOLE.print(

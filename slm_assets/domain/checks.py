@@ -97,6 +97,12 @@ def _data(view: View) -> Iterator[Fault]:
             yield from view.unknown_role(("data", "fields", "labels", role_id), role_id)
     if data.seed_corpus is None and data.adversarial is None and data.event_log_replay is None:
         yield view.warning(("data",), "no source of rows", cure="name files or a folder in data.seed_corpus")
+    if data.incomplete_labels == "complete":
+        for role in view.config.roles:
+            if role.deterministic_oracle is None or role.deterministic_oracle.kind == "playbook":
+                cure = f"give {role.id} rules or a function, or leave data.incomplete_labels at quarantine"
+                found = f"{role.id} without an oracle that answers while labelling"
+                yield view.warning(("data", "incomplete_labels"), "nobody completes labels", found=found, cure=cure)
 
 
 def _teachers(view: View) -> Iterator[Fault]:

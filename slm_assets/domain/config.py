@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from slm_assets.domain.block import Block, Identifier
 from slm_assets.domain.compute import StageRun
 from slm_assets.domain.files import Refused, normal
+from slm_assets.domain.labels import IncompleteLabels
 from slm_assets.domain.relabel import Relabel
 
 
@@ -177,9 +178,8 @@ class Data(Block):
         Split, BeforeValidator(_split_shorthand, json_schema_input_type=Split | Literal["grouped", "fixed"])
     ] = Field(default=Split(), description="Train, validation and eval; a bare word is its kind.")
     near_duplicates: NearDuplicates = Field(default=NearDuplicates(), description="What counts as nearly the same row.")
-    max_quarantine_share: Share = Field(
-        default=0.05, description="The dataset stage stops when more rows than this are unreadable."
-    )
+    max_quarantine_share: Share = Field(default=0.05, description="Dataset stops when more rows are unusable.")
+    incomplete_labels: IncompleteLabels = "quarantine"
     max_row_bytes: int = Field(default=4_000_000, ge=1_000, description="Longer rows go to quarantine.")
 
 

@@ -6,6 +6,7 @@ and no reference is ever fetched.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jsonschema_rs
@@ -95,6 +96,26 @@ def _short(message: str) -> str:
     return message if len(message) <= _MESSAGE else f"{message[: _MESSAGE - 1]}…"
 
 
+def _lacking(errors: Iterable[Any]) -> list[Place] | None:
+    """The places that the errors ask for, or None where one of them asks for something else."""
+    found: list[Place] = []
+    for error in errors:
+        if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
+            asked = [(*error.instance_path, error.kind.property)]
+        elif isinstance(error.kind, _UNIONS):
+            branches = (_lacking(branch) for branch in error.kind.context)
+            asked = next((branch for branch in branches if branch), [])
+        else:
+            return None
+        if not asked:
+            return None
+        found += asked
+    return found
+
+
+_UNIONS = (jsonschema_rs.ValidationErrorKind.AnyOf, jsonschema_rs.ValidationErrorKind.OneOfNotValid)
+
+
 class Validator:
     """A compiled self-contained contract. About a microsecond a value; not to be sent between processes."""
 
@@ -120,3 +141,14 @@ class Validator:
             return found
         except ValueError as error:
             return [("$", _short(f"not a JSON value: {error}"))]
+
+    def lacking(self, value: Json) -> list[Place] | None:
+        """The required places that a value lacks; None where something that is there breaks the contract.
+
+        Of a union, those of the first branch that wants nothing else.
+        """
+        try:
+            found = _lacking(self._validator.iter_errors(value))
+        except ValueError:
+            return None
+        return None if found is None else list(dict.fromkeys(found))

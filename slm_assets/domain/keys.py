@@ -165,6 +165,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "data",
         "data.fields",
         "data.max_quarantine_share",
+        "data.incomplete_labels",
         "data.max_row_bytes",
         "eval.slices",
         "eval.slices[].id",

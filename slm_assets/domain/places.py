@@ -71,6 +71,14 @@ def has_place(found: Spots, path: str) -> bool | None:
     return True
 
 
+def covers(upper: str, lower: str) -> bool:
+    """Whether a pointer leads to what another leads to, or to something around it; `*` stands for any step."""
+    above, below = upper.split("/"), lower.split("/")
+    return len(above) <= len(below) and all(
+        one == other or "*" in (one, other) for one, other in zip(above, below, strict=False)
+    )
+
+
 class _Walk:
     """One traversal, with a budget: contracts may share definitions without bound."""
 

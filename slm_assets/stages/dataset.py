@@ -8,7 +8,7 @@ captured.jsonl, the turns that were chosen of it, for the reviewers.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from slm_assets.stages.rows.captured import FILE as CAPTURED_FILE
 from slm_assets.stages.rows.captured import take
 from slm_assets.stages.rows.corpus import Corpus, Ints, Mask
 from slm_assets.stages.rows.ingest import Contracts, Reader
-from slm_assets.stages.rows.names import ALWAYS_EVAL, REVIEWED
+from slm_assets.stages.rows.names import ALWAYS_EVAL, OUTSIDE, REVIEWED
 from slm_assets.stages.rows.near_duplicates import Units, components, near_to, units_of
 from slm_assets.stages.rows.splitting import (
     DROPPED,
@@ -69,10 +69,20 @@ def run(ctx: StageContext) -> StageResult:
 def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
     config = ctx.domain.config
     contracts = Contracts(ctx.domain)
-    reader = Reader(ctx.domain, corpus, contracts, ctx.scratch / "quarantine.jsonl")
+    contract = manifests.contract_digest(_schemas(ctx.domain))
+    before = _before(ctx)
+    changed = bool(before) and before["contract"] != contract
+    reader = Reader(
+        ctx.domain,
+        corpus,
+        contracts,
+        ctx.scratch / "quarantine.jsonl",
+        parent=before.get("dataset", ""),
+        changed=changed,
+    )
     parent = None
-    if "parent" in ctx.inputs and config.data.split.kind != "fixed":
-        parent = Parent.load(ctx.inputs["parent"], int(ctx.request.params.get("epoch", 1)))
+    if before and config.data.split.kind != "fixed":
+        parent = Parent.load(ctx.inputs["parent"], before["epoch"])
         reader.read_frozen(ctx.inputs["parent"] / "eval.jsonl")
     reader.read_folder(ctx.inputs["seed"], lambda share, note: ctx.progress(share * 0.5, note))
     captured = None
@@ -83,8 +93,9 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
     reader.stop_if_too_many(config.data.max_quarantine_share)
     corpus.seal()
 
-    contract = manifests.contract_digest(_schemas(ctx.domain))
     split = _split(ctx, corpus, parent, contract, fraction)
+    if parent is None:
+        split.result.epoch = int(ctx.request.params.get("epoch", 1)) + changed
     ctx.progress(0.9, "writing")
     out = ctx.out["dataset"]
     files = _write(out, corpus, split.result)
@@ -94,6 +105,8 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
         files[CAPTURED_FILE] = write_lines(out / CAPTURED_FILE, map(canonical.dumps, captured.records))
     refused = int(files["quarantine.jsonl"]["rows"])
     reader.quarantine.unlink()
+    outside = list(_outside(reader, split.result))
+    files[OUTSIDE] = write_lines(out / OUTSIDE, map(canonical.dumps, outside))
     sizes = {name: int(files[f"{name}.jsonl"]["rows"]) for name in NAMES.values()}
     counts = manifests.count_facts(corpus, split.result)
     tally = reader.tally
@@ -111,7 +124,10 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
             "relabelled": tally.relabelled,
             "without_label": tally.unlabelled_frozen,
             "outside_contract": tally.lost_frozen,
+            "with_earlier_label": counts["eval"].get("previous", {}),
+            "to_review": len(outside),
         },
+        "previous": before if changed else None,
         "unknown_roles": dict(sorted(tally.unknown_roles.items())),
         "counts": counts,
         "values_without_eval_rows": manifests.missing_values(counts)[: manifests.MAX_LISTED],
@@ -129,6 +145,8 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
             **{name: document[name] for name in ("epoch", "read", "duplicates", "near_duplicates")},
             "decontaminated": document["decontaminated"],
             "quarantined": refused,
+            "outside_contract": len(outside),
+            "new_contract": changed,
             "conflicts": split.notes["conflicts"]["inputs"],
             "leakage": split.notes["leakage"],
             "groups": split.notes["groups"],
@@ -136,6 +154,23 @@ def _build(ctx: StageContext, corpus: Corpus, fraction: float) -> StageResult:
             **(captured.summary if captured else {}),
         },
     )
+
+
+def _before(ctx: StageContext) -> dict[str, Any]:
+    """The incumbent's dataset: its digest, contract and eval epoch; nothing where there is none."""
+    if "parent" not in ctx.inputs:
+        return {}
+    contract = canonical.read_json(ctx.inputs["parent"] / "manifest.json")["contract"]
+    epoch = int(ctx.request.params.get("epoch", 1))
+    return {"dataset": ctx.request.inputs["parent"], "contract": contract, "epoch": epoch}
+
+
+def _outside(reader: Reader, result: Assignment) -> Iterator[Json]:
+    """How frozen rows break the contract, in the order of their ids; without those that were rewritten."""
+    for name, entries in sorted(reader.outside.items()):
+        index = reader.corpus.ids.get(name)
+        if index is None or result.split[index] != DROPPED:
+            yield from entries
 
 
 @dataclass
@@ -166,8 +201,6 @@ def _split(ctx: StageContext, corpus: Corpus, parent: Parent | None, contract: s
     else:
         cases = _of_sources(corpus, {REVIEWED})
         result = assign(corpus, kept, group, always_eval, cases, config.data.split, parent, contract)
-    if parent is None:
-        result.epoch = int(ctx.request.params.get("epoch", 1))
     notes["groups"] = {name: len(np.unique(result.group[result.split == number])) for number, name in NAMES.items()}
     ctx.progress(0.65, "looking for leakage")
     if fixed:

@@ -14,6 +14,7 @@ from slm_assets.gates import metrics as scoring
 from slm_assets.gates.types import MetricValue
 from slm_assets.stages.contract import StageResult
 from slm_assets.stages.evaluation.asking import Asking, open_asking, workers_for
+from slm_assets.stages.evaluation.common import in_common
 from slm_assets.stages.evaluation.judge import Judgement, judge
 from slm_assets.stages.evaluation.latency import Timing, measure
 from slm_assets.stages.evaluation.numbers import Columns, calibration, class_columns, numbers
@@ -49,7 +50,8 @@ def run(ctx: StageContext) -> StageResult:
 
 def _judged(ctx: StageContext, rows: EvalRows, asking: Asking) -> StageResult:
     config, engines = ctx.domain.config, asking.engines
-    board = Scoreboard(config, rows, asking, ctx.scratch, lambda note: ctx.progress(0.1, note))
+    common = in_common(ctx.domain, ctx.inputs)
+    board = Scoreboard(config, rows, asking, ctx.scratch, lambda note: ctx.progress(0.1, note), common)
     classes = {role.id: class_columns(board, role.id, ctx.domain.output_schema(role.id)) for role in config.roles}
     found = numbers(board, classes)
     ctx.progress(0.5, "latency")
@@ -91,6 +93,7 @@ def _report(
         "roles": judgement.outcomes,
         "promoted_together": judgement.together,
         "floor": {role.id: "oracle" if has_oracle(ctx.domain, role) else "majority" for role in board.roles},
+        "compared_without": {f"{role}: {subject}": list(one.apart) for (role, subject), one in board.common.items()},
         "metrics": [metric.model_dump() for metric in found],
         "gates": [v.model_dump() for v in judgement.gates if v.gate != "latency"],
         "details": [v.model_dump() for v in judgement.details if v.gate != "latency"],
@@ -119,6 +122,10 @@ def _write(ctx: StageContext, board: Scoreboard, report: dict[str, Any]) -> None
         "",
         *metric_table(report["metrics"]),
         "",
+        *(
+            f"{who} is of another contract and compared without {', '.join(places)}.\n"
+            for who, places in report["compared_without"].items()
+        ),
         *gate_table(report["gates"]),
     ]
     canonical.write_bytes(out / "report.md", ("\n".join(lines) + "\n").encode())

@@ -1,7 +1,8 @@
 """Stage `label`: one label per row and role, each with its source, and where the oracle disagrees.
 
 Input `dataset`. Output `labels`: train.jsonl, validation.jsonl, eval.jsonl in the dataset's order,
-disagreements.jsonl and report.json. A given label (gold, reviewed) stands before the oracle's.
+disagreements.jsonl and report.json. A given label (gold, reviewed) stands before the oracle's; one of an earlier
+contract is completed by it, or waits among the disagreements.
 """
 
 from __future__ import annotations
@@ -222,6 +223,11 @@ def _report(
             if role.deterministic_oracle is None or isinstance(role.deterministic_oracle, PlaybookOracle)
         ],
         "unreachable": _unreachable(contracts, whole),
+        "earlier_labels": {
+            role: {what: whole.counts["earlier", role, what] for what in ("completed", "left")}
+            for role in roles
+            if whole.counts["earlier", role, "completed"] + whole.counts["earlier", role, "left"]
+        },
         "lost": whole.lost,
         "failures": whole.reasons,
     }
@@ -280,6 +286,7 @@ def _result(domain: Any, report: dict[str, Json], total: int) -> StageResult:
             "sources": report["sources"],
             "oracle_on_given_labels": report["oracle_on_given_labels"],
             "disagreements": report["rows"]["disagreements.jsonl"]["rows"],
+            "earlier_labels": report["earlier_labels"],
             "lost": len(report["lost"]),
             "failures": report["failures"][:5],
         },

@@ -25,11 +25,12 @@ from slm_assets.stages.rows.captured import FILE
 from slm_assets.stages.rows.fields import hash64
 from slm_assets.stages.rows.ingest import Contracts
 from slm_assets.stages.rows.labelling import oracles_of
+from slm_assets.stages.rows.names import OUTSIDE
 from slm_assets.stages.traffic import store
 from slm_assets.stages.traffic.selection import REVIEW
 from slm_assets.stages.traffic.told import Told, roles_of, told_of
 
-WHY = ("audit", "need", "conflict", "planted", "complaint", "disagreement")
+WHY = ("audit", "need", "contract", "conflict", "planted", "complaint", "disagreement")
 """Why somebody is asked, in order of urgency."""
 MAX_PLANTED = 5
 """Of turns that look planted, so many of one user and output are shown: they tell the story of all."""
@@ -44,14 +45,23 @@ def refresh(registry: Registry, plan: Plan, *, actor: str) -> int:
     if cell is None or cell["status"] != "succeeded":
         return 0
     sha = cell["receipt"]["outputs"]["dataset"]["sha256"]
-    if FILE not in registry.store.describe(sha).files:
+    records, outside, held_out = (_lines(registry, sha, name) for name in (FILE, OUTSIDE, "eval.jsonl"))
+    if not records and not outside:
         return 0
-    records = [orjson.loads(line) for line in registry.store.read(sha, FILE).splitlines()]
+    turns = {row["id"]: row["input"] for row in held_out} if outside else {}
     with _Asking(registry, plan.config) as asking:
         found = [item for record in records for item in asking.items(record)]
+        found += [asking.outdated(row, turns[row["id"]]) for row in outside if row["id"] in turns and "label" in row]
         most = asking.domain.config.improvement.relabel.review_items
     found.sort(key=lambda item: (WHY.index(item["why"]), hash64(item["turn"].encode())))
     return reviews.offer(registry, plan.domain, _some_planted(found), actor=actor, most=most)
+
+
+def _lines(registry: Registry, sha256: str, name: str) -> list[Any]:
+    """The rows of one file of a dataset; none where it has no such file."""
+    if name not in registry.store.describe(sha256).files:
+        return []
+    return [orjson.loads(line) for line in registry.store.read(sha256, name).splitlines()]
 
 
 def _some_planted(found: list[Item]) -> Iterator[Item]:
@@ -137,6 +147,18 @@ class _Asking:
 
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
+
+    def outdated(self, row: Mapping[str, Any], turn: Json) -> Item:
+        """The item of a held-out row whose label a changed contract refuses."""
+        role = next(one for one in self.domain.config.roles if one.id == row["role"])
+        candidates = {"earlier": row["label"]}
+        if role.id in self._oracles and not role.reads:
+            output, error = self._oracles[role.id].answer(turn)
+            candidates |= {} if error or output is None else {"oracle": output}
+        return {
+            "role": role.id, "turn": row["id"], "why": "contract", "input": turn, "candidates": candidates,
+            "user": "", "conversation": "",
+        }  # fmt: skip
 
     def items(self, record: Mapping[str, Any]) -> Iterator[Item]:
         """The items of one record of captured.jsonl."""

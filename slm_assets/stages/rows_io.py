@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from slm_assets import canonical
@@ -15,7 +16,8 @@ from slm_assets.errors import ArtifactError
 
 
 class LabelledRow(NamedTuple):
-    """A row of a split: `labels` role → output, `sources` role → where that label came from."""
+    """A row of a split: `labels` role → output, `sources` role → where that label came from, `completed` role →
+    the places of a label that came from the oracle alone, where its rest did not."""
 
     id: str
     turn: Json
@@ -24,6 +26,7 @@ class LabelledRow(NamedTuple):
     slices: tuple[str, ...]
     labels: dict[str, Json]
     sources: dict[str, str]
+    completed: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def labelled_rows(dataset: Path, labels: Path, split: str) -> Iterator[LabelledRow]:
@@ -41,6 +44,7 @@ def labelled_rows(dataset: Path, labels: Path, split: str) -> Iterator[LabelledR
             tuple(row["slices"]),
             {role: value["output"] for role, value in own.items()},
             {role: value["source"] for role, value in own.items()},
+            {role: value["completed"] for role, value in own.items() if "completed" in value},
         )
 
 

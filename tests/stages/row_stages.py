@@ -108,7 +108,9 @@ class Build:
         for folder in (scratch, self.base / out):
             folder.mkdir()
         return SimpleNamespace(
-            request=SimpleNamespace(params=dict(params)),
+            request=SimpleNamespace(
+                params=dict(params), inputs={part: canonical.digest(path.name) for part, path in inputs.items()}
+            ),
             domain=self.domain,
             inputs=inputs,
             out={name: self.base / out},

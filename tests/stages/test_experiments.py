@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -235,6 +236,23 @@ def test_metrics_and_roles_of_one_version_only_are_named(tmp_path):
         "role: triage", "role: sorting"))  # fmt: skip
     found = pair(old, other)
     assert found.roles == [] and found.metrics == []
+
+
+def test_versions_of_two_contracts_are_paired_on_what_both_name(tmp_path):
+    """A field that only the later one has moves no truth of the others, and does not make the earlier one wrong."""
+    names = list("abcdef")
+    was, now = dict.fromkeys(names, RIGHT), {n: {**RIGHT, "language": n} for n in names}
+    old = side(tmp_path / "1", 1, [row(n, RIGHT) for n in names], {**was, "a": WRONG})
+    new = side(tmp_path / "2", 2, [row(n, now[n]) for n in names[:-1]] + [row("f", {**WRONG, "language": "f"})], now)
+    contract = tmp_path / "2" / "config" / "contracts" / "triage.schema.json"
+    schema = json.loads(contract.read_text())
+    schema["properties"]["language"] = {"type": "string"}
+    contract.write_text(json.dumps(schema))
+    found = pair(old, new._replace(domain=read_bundle(tmp_path / "2" / "config")))
+    assert [(role.judged, role.relabelled, role.better) for role in found.roles] == [(5, 1, ["a"])]
+    shares = {m.metric: (m.before, m.after, m.n) for m in found.metrics}
+    assert shares["exact"] == shares["intent"] == (0.8, 1.0, 5)
+    assert found.left_out == {"triage": ["/language"]}
 
 
 def test_no_common_row_says_nothing(tmp_path):

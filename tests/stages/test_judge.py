@@ -65,12 +65,23 @@ def domain(**evaluation):
     )
 
 
-def judged(first: dict, second: dict, *, config=None, source="gold", promoted_before=True, policy=None):
+def judged(
+    first: dict,
+    second: dict,
+    *,
+    config=None,
+    source="gold",
+    promoted_before=True,
+    policy=None,
+    common=None,
+    completed=None,
+):
     config = config or domain()
     rows = [
         LabelledRow(
             id=str(n), turn={"n": n}, group=str(n), source="seed", slices=(),
             labels={role: {"answer": n} for role in ROLES}, sources=dict.fromkeys(ROLES, source),
+            completed=completed or {},
         )
         for n in range(N)
     ]  # fmt: skip
@@ -84,7 +95,8 @@ def judged(first: dict, second: dict, *, config=None, source="gold", promoted_be
     )
     times = {role: np.full(50, 1.0) for role in ROLES}
     with tempfile.TemporaryDirectory() as scratch:
-        board = Scoreboard(config, EvalRows(ROLES, lambda: iter(rows)), Asking(engines), Path(scratch))
+        known = EvalRows(ROLES, lambda: iter(rows))
+        board = Scoreboard(config, known, Asking(engines), Path(scratch), common=common or {})
         return judge(board, context, Timing(times, times, np.full(50, 2.0), 1.0))
 
 

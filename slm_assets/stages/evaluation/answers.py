@@ -20,14 +20,16 @@ from slm_assets.gates import metrics as scoring
 from slm_assets.models.base import Prediction
 from slm_assets.models.chain import Assignment, ancestors
 from slm_assets.stages.evaluation.asking import Asking
+from slm_assets.stages.evaluation.common import leave_out
 from slm_assets.stages.evaluation.rows import EvalRows, Mask
 from slm_assets.stages.rows_io import LabelledRow
 
 REMEMBERED = 20_000
 """Answers kept per engine: equal inputs, of whatever way or row, are answered once within so many."""
 
-Place = tuple[str, str]
-"""Where an output is compared with the label: a JSON pointer, and the JSON of what stands for absence."""
+Place = tuple[str, str, tuple[str, ...]]
+"""Where an output is compared with the label: a JSON pointer, the JSON of what stands for absence, and the
+places that are left out on both sides."""
 
 Tell = Callable[[str], None]
 
@@ -110,8 +112,11 @@ class AnswerBook:
                 confidence[part] = [one.confidence for one in found]
                 valid[part] = [one.valid for one in found]
                 labels = [row.labels.get(role.id) for row in rows]
-                for (pointer, absent), scores in right.items():
-                    scores[part] = scoring.score([one.output for one in found], labels, pointer, orjson.loads(absent))
+                for (pointer, absent, apart), scores in right.items():
+                    ours, truth = [one.output for one in found], labels
+                    if apart:
+                        ours, truth = ([leave_out(value, apart) for value in side] for side in (ours, truth))
+                    scores[part] = scoring.score(ours, truth, pointer, orjson.loads(absent))
                 done += len(rows)
                 self._tell(f"{role.id} by {name}: {done:,} of {size:,} turns")
         labelled = self._rows.scored(role.id)

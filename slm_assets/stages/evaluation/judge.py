@@ -32,6 +32,8 @@ MIN_REPLAYED = 30
 """Fewer reviewed turns than this decide nothing; they are listed."""
 BUILT_IN = (EXACT, TURN, VALIDITY, "latency_p50_ms", "latency_p95_ms", "checkpoint_bytes")
 
+NOTHING_SHARED = "the contract of what serves does not name this: target and floor decide"
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -179,10 +181,9 @@ class _Judge:
     def _incumbent(self, role: str, now: Assignment) -> Iterator[Verdict]:
         oracle = self._oracle_answers(role, "incumbent")
         for metric in self._gated(role):
-            yield self._compare("incumbent", role, metric, now, self.before, oracle=oracle)
-        primary = self.board.primary(role)
-        mask = self._judging(role, oracle=oracle)
-        if mask.any():
+            yield self._against("incumbent", role, metric, now, self.before, oracle=oracle)
+        primary = self.board.yardstick(role, "incumbent")
+        if primary and (mask := self._judging(role, primary, oracle=oracle)).any():
             yield verdicts.not_worse(
                 self.board.correct(role, now, primary)[mask],
                 self.board.correct(role, self.before, primary)[mask],
@@ -194,14 +195,15 @@ class _Judge:
         if "best" in self.board.engines[role]:
             best = {name: "best" if "best" in engines else "incumbent" for name, engines in self.board.engines.items()}
             for metric in self._gated(role):
-                verdict = self._compare("incumbent", role, metric, now, best, oracle=False)
+                verdict = self._against("best", role, metric, now, best, oracle=False)
                 yield verdict.model_copy(update={"reason": f"best ever promoted: {verdict.reason}"})
 
     def _replay(self, role: str, now: Assignment) -> Iterator[Verdict]:
         """The golden-replay set by itself. It was not drawn at random and grows with every review, so that it stops
         what it proves worse and only tells, with the turns that would decide, what it leaves open."""
         cases = self.board.rows.replayed(role)
-        for metric in self._gated(role) if cases.any() else ():
+        own = (self.board.shared(role, "incumbent", metric) for metric in self._gated(role)) if cases.any() else ()
+        for metric in filter(None, own):
             verdict = verdicts.noninferiority(
                 self.board.correct(role, now, metric)[cases],
                 self.board.correct(role, self.before, metric)[cases],
@@ -224,8 +226,11 @@ class _Judge:
         )
 
     def _slices(self, role: str, now: Assignment) -> Iterator[Verdict]:
-        primary = self.board.primary(role)
-        rows = self._judging(role, oracle=self._oracle_answers(role, "incumbent"))
+        primary = self.board.yardstick(role, "incumbent")
+        if primary is None:
+            yield _left_out("slices", role, NOTHING_SHARED)
+            return
+        rows = self._judging(role, primary, oracle=self._oracle_answers(role, "incumbent"))
         for one in self.board.config.eval.slices:
             yield verdicts.slice_verdict(
                 self.board.correct(role, now, primary),
@@ -265,15 +270,27 @@ class _Judge:
         if "incumbent" not in self.policy.gates:
             return
         for metric in self._gated(reader):
-            verdict = self._compare("incumbent", reader, metric, now, self.before, oracle=False)
+            verdict = self._against("incumbent", reader, metric, now, self.before, oracle=False)
             yield verdict.model_copy(update={"role": source, "metric": f"{reader}.{metric.id}"})
+
+    def _against(
+        self, subject: str, role: str, metric: Compared, now: Assignment, theirs: Assignment, *, oracle: bool
+    ) -> Verdict:
+        """Non-inferiority to a release, on what its contract has too."""
+        seen = self.board.shared(role, subject, metric)
+        if seen is None:
+            return _left_out("incumbent", role, NOTHING_SHARED, metric.id)
+        verdict = self._compare("incumbent", role, seen, now, theirs, oracle=oracle)
+        if not seen.apart:
+            return verdict
+        return verdict.model_copy(update={"reason": f"but for {', '.join(seen.apart)}: {verdict.reason}"})
 
     def _compare(
         self, gate: str, role: str, metric: Compared, now: Assignment, theirs: Assignment, *, oracle: bool
     ) -> Verdict:
         """Non-inferiority on the rows that may judge; `oracle`: the other side is the labelling oracle."""
         mask = self.board.labelled(role)
-        independent = self.board.independent(role) if oracle else np.ones(len(mask), dtype=np.bool_)
+        independent = self.board.independent(role, metric) if oracle else np.ones(len(mask), dtype=np.bool_)
         return verdicts.floor(
             self.board.correct(role, now, metric)[mask],
             self.board.correct(role, theirs, metric)[mask],
@@ -285,8 +302,10 @@ class _Judge:
         )
 
     def _proven_better(self, role: str, now: Assignment) -> bool:
-        primary = self.board.primary(role)
-        mask = self._judging(role, oracle=self._oracle_answers(role, "incumbent"))
+        primary = self.board.yardstick(role, "incumbent")
+        if primary is None:
+            return False
+        mask = self._judging(role, primary, oracle=self._oracle_answers(role, "incumbent"))
         ours, theirs = (self.board.correct(role, a, primary)[mask] for a in (now, self.before))
         return paired(ours, theirs, self.board.groups_of(mask), self._level(role).confidence).low > 0
 
@@ -295,9 +314,9 @@ class _Judge:
         role = next(r for r in self.board.roles if r.id == role_id)
         return has_oracle(self.domain, role) and (subject == "floor" or role_id in self.first)
 
-    def _judging(self, role: str, *, oracle: bool) -> Mask:
+    def _judging(self, role: str, metric: Compared, *, oracle: bool) -> Mask:
         mask = self.board.labelled(role)
-        return mask & self.board.independent(role) if oracle else mask
+        return mask & self.board.independent(role, metric) if oracle else mask
 
     def _gated(self, role: str) -> list[Compared]:
         own = [metric for metric in self.board.compared(role) if metric.id != EXACT or metric.target]
@@ -324,5 +343,5 @@ class _Judge:
         )
 
 
-def _left_out(gate: str, role: str, reason: str) -> Verdict:
-    return verdicts.not_applicable(Place(gate, role, blocking=False), reason)
+def _left_out(gate: str, role: str, reason: str, metric: str = "") -> Verdict:
+    return verdicts.not_applicable(Place(gate, role, metric, blocking=False), reason)

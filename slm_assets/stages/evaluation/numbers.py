@@ -49,11 +49,18 @@ def _role(board: Scoreboard, role: str) -> Iterator[MetricValue]:
     for subject in SUBJECTS:
         everyone = board.all_of(subject)
         for metric in board.compared(role):
-            right = board.correct(role, everyone, metric)
-            yield _value(board, right, mask, role=role, metric=metric.id, subject=subject, mode="end_to_end")
+            right, rows = _seen(board, role, subject, metric, mask)
+            yield _value(board, right, rows, role=role, metric=metric.id, subject=subject, mode="end_to_end")
         valid = board.valid(role, everyone)
         every = np.ones(len(valid), dtype=np.bool_)
         yield _value(board, valid, every, role=role, metric=VALIDITY, subject=subject, mode="end_to_end")
+
+
+def _seen(board: Scoreboard, role: str, subject: str, metric: Compared, mask: Mask) -> tuple[Mask, Mask]:
+    """Which rows a subject has right, and which of them count: none where its contract does not name the place."""
+    seen = board.shared(role, subject, metric)
+    right = board.correct(role, board.all_of(subject), seen or metric)
+    return right, mask if seen else np.zeros(len(mask), dtype=np.bool_)
 
 
 def _reference(board: Scoreboard, role: str) -> Iterator[MetricValue]:
@@ -78,9 +85,9 @@ def _slices(board: Scoreboard, role: str) -> Iterator[MetricValue]:
         mask = board.labelled(role) & board.in_slice(one.id)
         for subject in ("challenger", "incumbent", "floor"):
             for metric in {primary.id: primary, EXACT: Compared(EXACT, "")}.values():
-                right = board.correct(role, board.all_of(subject), metric)
+                right, rows = _seen(board, role, subject, metric, mask)
                 yield _value(
-                    board, right, mask, role=role, metric=metric.id, subject=subject, mode="end_to_end",
+                    board, right, rows, role=role, metric=metric.id, subject=subject, mode="end_to_end",
                     slice=one.id,
                 )  # fmt: skip
 
@@ -90,9 +97,9 @@ def _replayed(board: Scoreboard, role: str) -> Iterator[MetricValue]:
     mask = board.rows.replayed(role)
     for subject in ("challenger", "incumbent", "floor") if mask.any() else ():
         for metric in board.compared(role):
-            right = board.correct(role, board.all_of(subject), metric)
+            right, rows = _seen(board, role, subject, metric, mask)
             yield _value(
-                board, right, mask, role=role, metric=metric.id, subject=subject, mode="end_to_end", slice=GOLDEN
+                board, right, rows, role=role, metric=metric.id, subject=subject, mode="end_to_end", slice=GOLDEN
             )
 
 

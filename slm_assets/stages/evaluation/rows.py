@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from slm_assets.domain.places import covers
 from slm_assets.gates.clusters import Groups, group_rows
 from slm_assets.stages.rows.names import REPLAYED, REVIEWED
 from slm_assets.stages.rows_io import LabelledRow
@@ -32,6 +33,7 @@ class EvalRows:
         self._kept: list[LabelledRow] | None = []
         labelled = {role: bytearray() for role in roles}
         independent = {role: bytearray() for role in roles}
+        completed: dict[tuple[str, str], array[int]] = {}
         replayed, case = bytearray(), bytearray()
         fields: dict[str, set[str]] = {role: set() for role in roles}
         in_slice: dict[str, array[int]] = {}
@@ -50,6 +52,8 @@ class EvalRows:
                 independent[role].append(row.sources.get(role, "oracle") != "oracle")
                 if isinstance(label, dict):
                     fields[role].update(label)
+                for place in row.completed.get(role, ()):
+                    completed.setdefault((role, place), array("q")).append(number)
             replayed.append(row.source in REPLAYED)
             case.append(row.source == REVIEWED)
             for name in row.slices:
@@ -61,6 +65,7 @@ class EvalRows:
         self._replayed = np.frombuffer(replayed, dtype=np.bool_)
         self._held_out = ~np.frombuffer(case, dtype=np.bool_)
         self._independent = {role: np.frombuffer(own, dtype=np.bool_) for role, own in independent.items()}
+        self._completed = {at: np.array(own, dtype=np.int64) for at, own in completed.items()}
         self._in_slice = {name: np.array(own, dtype=np.int64) for name, own in in_slice.items()}
         self.fields = {role: sorted(names) for role, names in fields.items()}
         rank = {name: place for place, name in enumerate(sorted(codes))}
@@ -98,9 +103,13 @@ class EvalRows:
         """Rows that have a label for the role, of either set."""
         return self._labelled[role]
 
-    def independent(self, role: str) -> Mask:
-        """Rows whose label is not the oracle's own."""
-        return self._independent[role]
+    def independent(self, role: str, pointer: str = "") -> Mask:
+        """Rows whose label, at a place and under it, is not the oracle's own."""
+        mask = self._independent[role].copy()
+        for (name, place), own in self._completed.items():
+            if name == role and (covers(pointer, place) or covers(place, pointer)):
+                mask[own] = False
+        return mask
 
     def in_slice(self, name: str) -> Mask:
         """Rows of a slice."""

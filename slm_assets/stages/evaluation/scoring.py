@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from slm_assets.gates.clusters import Groups, select
 from slm_assets.models.chain import Assignment
 from slm_assets.stages.evaluation.answers import AnswerBook, Answers, Place, Tell
 from slm_assets.stages.evaluation.asking import Asking
+from slm_assets.stages.evaluation.common import Common
 from slm_assets.stages.evaluation.rows import EvalRows, Mask
 from slm_assets.stages.plans import primary_metric
 
@@ -26,18 +28,19 @@ GOLDEN = "golden_replay"
 
 @dataclass(frozen=True)
 class Compared:
-    """A metric that compares one place of a role's output with the label."""
+    """A metric that compares one place of a role's output with the label, but for what is `apart`."""
 
     id: str
     pointer: str
     absent: Json = None
     target: float | None = None
     margin: float | None = None
+    apart: tuple[str, ...] = ()
 
     @property
     def place(self) -> Place:
         """Where it compares."""
-        return self.pointer, canonical.text(self.absent)
+        return self.pointer, canonical.text(self.absent), self.apart
 
 
 def compared_metrics(config: DomainConfig, role: str) -> list[Compared]:
@@ -54,12 +57,22 @@ def compared_metrics(config: DomainConfig, role: str) -> list[Compared]:
 
 
 class Scoreboard:
-    """The eval rows, the engines, and every score asked for. `scratch`: a folder for what they answer."""
+    """The eval rows, the engines, and every score asked for. `scratch`: a folder for what they answer.
+
+    `common`: (role, subject) → what the subject's contract shares with the one of now, where it is another.
+    """
 
     def __init__(
-        self, config: DomainConfig, rows: EvalRows, asking: Asking, scratch: Path, tell: Tell = lambda _note: None
+        self,
+        config: DomainConfig,
+        rows: EvalRows,
+        asking: Asking,
+        scratch: Path,
+        tell: Tell = lambda _note: None,
+        common: Mapping[tuple[str, str], Common] = MappingProxyType({}),
     ) -> None:
         self.config = config
+        self.common = common
         self.roles = list(config.roles)
         self.rows = rows
         self.engines = asking.engines
@@ -80,9 +93,9 @@ class Scoreboard:
         """Held-out rows that have a label for the role."""
         return self.rows.labelled(role)
 
-    def independent(self, role: str) -> Mask:
-        """Rows whose label is not the oracle's own."""
-        return self.rows.independent(role)
+    def independent(self, role: str, metric: Compared) -> Mask:
+        """Rows whose label, as far as the metric looks at it, is not the oracle's own."""
+        return self.rows.independent(role, metric.pointer)
 
     def in_slice(self, name: str) -> Mask:
         """Rows of a slice."""
@@ -106,6 +119,17 @@ class Scoreboard:
         wanted = primary_metric(self.config, role)
         return next(m for m in self.compared(role) if m.id == wanted)
 
+    def shared(self, role: str, subject: str, metric: Compared) -> Compared | None:
+        """The metric on what the subject's contract has too; None where that is nothing."""
+        common = self.common.get((role, subject))
+        apart = common.without(metric.pointer) if common else ()
+        return None if apart is None else replace(metric, apart=apart)
+
+    def yardstick(self, role: str, subject: str) -> Compared | None:
+        """The metric on which a subject is compared where one decides: the primary one, else the first shared."""
+        own = [self.primary(role), *self.compared(role)]
+        return next((seen for metric in own if (seen := self.shared(role, subject, metric))), None)
+
     def fields(self, role: str) -> list[Compared]:
         """The top-level fields of the role's labels, as metrics."""
         names = (name.replace("~", "~0").replace("/", "~1") for name in self.rows.fields[role])
@@ -127,11 +151,14 @@ class Scoreboard:
         """(rows with a label for every role, rows on which every role is exactly right)."""
         labelled = np.logical_and.reduce([self.labelled(role.id) for role in self.roles])
         exact = Compared(EXACT, "")
-        right = np.logical_and.reduce([self.correct(r.id, assignment, exact) for r in self.roles])
+        seen = {r.id: self.shared(r.id, assignment[r.id], exact) or exact for r in self.roles}
+        right = np.logical_and.reduce([self.correct(name, assignment, metric) for name, metric in seen.items()])
         return labelled, right & labelled
 
     def _places(self, role: str) -> list[Place]:
-        return sorted({metric.place for metric in [*self.compared(role), *self.fields(role)]})
+        own = self.compared(role)
+        shared = [self.shared(role, subject, metric) for name, subject in self.common if name == role for metric in own]
+        return sorted({metric.place for metric in [*own, *self.fields(role), *filter(None, shared)]})
 
 
 def outputs_by_row(board: Scoreboard, subject: str) -> Iterator[Mapping[str, Json]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from slm_assets.errors import ArtifactError
 from slm_assets.gates import metrics as scoring
 from slm_assets.gates.clusters import DIGITS
 from slm_assets.gates.paired import paired
+from slm_assets.stages.evaluation.common import Common, leave_out
 from slm_assets.stages.evaluation.scoring import EXACT, TURN, VALIDITY, Compared, compared_metrics
 from slm_assets.stages.experiments.rows import EXAMPLES, same_input, same_label, side_by_side
 from slm_assets.stages.plans import primary_metric
@@ -61,8 +62,8 @@ class Example:
 class RoleRows:
     """The ids of the rows of a role that turned, by its `metric`, and a few of them in full.
 
-    `relabelled`: common rows that have another label now, or one on one side only. They are not judged:
-    no difference comes from a truth that moved.
+    `relabelled`: common rows that have another label now (but for what only one of two contracts names), or one
+    on one side only. They are not judged: no difference comes from a truth that moved.
     """
 
     role: str
@@ -96,12 +97,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Paired:
-    """Both versions' own answers, end to end, on their common eval rows."""
+    """Both versions' own answers, end to end, on their common eval rows. `left_out`: role → the places that
+    only one of the two contracts names: no metric looks at them."""
 
     rows: EvalRows
     metrics: list[MetricDifference]
     roles: list[RoleRows]
     skipped: list[Skipped]
+    left_out: dict[str, list[str]]
 
 
 class Side(NamedTuple):
@@ -150,14 +153,14 @@ class _Pairing:
         names = [[role.id for role in side.domain.config.roles] for side in (before, after)]
         self.roles = [name for name in names[1] if name in names[0]]
         self.whole = set(names[0]) == set(names[1])
+        schemas = [{role: side.domain.output_schema(role) for role in self.roles} for side in (before, after)]
+        self.shared = {role: Common.of(schemas[1][role], schemas[0][role]) for role in self.roles}
         self.metrics: dict[str, list[Compared]] = {}
         self.skipped: list[Skipped] = []
         for role in self.roles:
             self._choose(role)
         self.primary = {role: self._primary(role) for role in self.roles}
-        self.validators = [
-            {role: Validator(side.domain.output_schema(role)) for role in self.roles} for side in (before, after)
-        ]
+        self.validators = [{role: Validator(own[role]) for role in self.roles} for own in schemas]
         self.counts: Counter[str] = Counter()
         self.relabelled: Counter[str] = Counter()
         self.columns: dict[tuple[str, str], _Column] = {}
@@ -172,8 +175,10 @@ class _Pairing:
                 self.skipped.append(Skipped(role, name, f"only v{side.number} has it"))
             elif (old[name].pointer, old[name].absent) != (new[name].pointer, new[name].absent):
                 self.skipped.append(Skipped(role, name, "it compares another place of the output"))
+            elif (apart := self.shared[role].without(new[name].pointer)) is None:
+                self.skipped.append(Skipped(role, name, "the two contracts share nothing of it"))
             else:
-                self.metrics[role].append(new[name])
+                self.metrics[role].append(replace(new[name], apart=apart))
 
     def _primary(self, role: str) -> str:
         wanted = primary_metric(self.after.domain.config, role)
@@ -198,7 +203,8 @@ class _Pairing:
             old, new = (validators[role] for validators in self.validators)
             valid = [(old.is_valid(a.outputs[role]), new.is_valid(b.outputs[role])) for a, b in batch]
             self._add(role, VALIDITY, batch, valid)
-            places = [i for i, (left, right) in enumerate(batch) if same_label(left.row, right.row, role)]
+            apart = self.shared[role].apart
+            places = [i for i, (left, right) in enumerate(batch) if same_label(left.row, right.row, role, apart)]
             judged = [batch[i] for i in places]
             known = sum(role in left.row.labels or role in right.row.labels for left, right in batch)
             self.relabelled[role] += known - len(judged)
@@ -221,7 +227,8 @@ class _Pairing:
         names = [(role, m.id) for role in self.roles for m in self.metrics[role]]
         names += [(role, VALIDITY) for role in self.roles] + ([("", TURN)] if self.whole else [])
         differences = [_difference(*name, self.columns.get(name, _Column())) for name in names]
-        return Paired(rows, differences, [self._rows_of(role) for role in self.roles], self.skipped)
+        left_out = {role: list(common.apart) for role, common in self.shared.items() if common.apart}
+        return Paired(rows, differences, [self._rows_of(role) for role in self.roles], self.skipped, left_out)
 
     def _add(self, role: str, metric: str, pairs: Sequence[_Pair], scores: Sequence[tuple[bool, bool]]) -> None:
         column = self.columns.setdefault((role, metric), _Column())
@@ -264,8 +271,8 @@ def _answered(side: Side) -> Iterator[_Answered]:
 
 
 def _scores(pairs: Sequence[_Pair], role: str, metric: Compared) -> list[tuple[bool, bool]]:
-    labels = [right.row.labels[role] for _, right in pairs]
-    sides = ([both[side].outputs[role] for both in pairs] for side in (0, 1))
+    labels = [leave_out(right.row.labels[role], metric.apart) for _, right in pairs]
+    sides = ([leave_out(both[side].outputs[role], metric.apart) for both in pairs] for side in (0, 1))
     old, new = (scoring.score(outputs, labels, metric.pointer, metric.absent).tolist() for outputs in sides)
     return list(zip(old, new, strict=True))
 

@@ -15,6 +15,7 @@ from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import ArtifactError
 from slm_assets.registry.registry import Registry
+from slm_assets.stages.evaluation.common import leave_out
 from slm_assets.stages.rows_io import LabelledRow, labelled_rows
 
 T = TypeVar("T")
@@ -112,11 +113,12 @@ def same_input(left: LabelledRow, right: LabelledRow) -> bool:
     return bool(left.turn == right.turn) and canonical.dumps(left.turn) == canonical.dumps(right.turn)
 
 
-def same_label(left: LabelledRow, right: LabelledRow, role: str) -> bool:
-    """Whether both have the role's label, and the same."""
+def same_label(left: LabelledRow, right: LabelledRow, role: str, apart: Sequence[str] = ()) -> bool:
+    """Whether both have the role's label, and the same but for the places `apart`."""
     if role not in left.labels or role not in right.labels:
         return False
-    return canonical.dumps(left.labels[role]) == canonical.dumps(right.labels[role])
+    one, other = (leave_out(row.labels[role], apart) for row in (left, right))
+    return canonical.dumps(one) == canonical.dumps(other)
 
 
 @contextmanager

@@ -132,6 +132,8 @@ class Corpus:
     columns: dict[str, Any] = field(default_factory=dict)
     frozen: dict[int, str] = field(default_factory=dict)
     """Rows of the parent's eval set, with the group they had there."""
+    outdated: set[int] = field(default_factory=set)
+    """Those of them with a label that the contract does not take any more as it is."""
 
     def __post_init__(self) -> None:
         self.rows = Spool(self.scratch / "rows.spool")
@@ -178,7 +180,11 @@ class Corpus:
 
     def same(self, index: int, row: Row) -> bool:
         """Whether a row of the corpus has this one's input and labels."""
-        return self.same_input(index, row) and self._record(index)[_LABELS] == row.kind.label_hash
+        return self.same_input(index, row) and self.same_labels(index, row.kind.label_hash)
+
+    def same_labels(self, index: int, label_hash: int) -> bool:
+        """Whether a row of the corpus has labels of this hash."""
+        return self._record(index)[_LABELS] == label_hash
 
     def source_of(self, index: int) -> str:
         """The source of a row."""
@@ -244,10 +250,11 @@ class Corpus:
         return self.sources.index(name)
 
 
-def tail_of(label_source: str, labels: bytes, slices: Sequence[str], source: str) -> bytes:
+def tail_of(label_source: str, labels: bytes, slices: Sequence[str], source: str, previous: Json = None) -> bytes:
     """The end of a row's canonical JSON: what follows its input. Its group sorts first and is known last."""
-    parts = (label_source.encode(), labels, canonical.dumps(list(slices)), source.encode())
-    return b',"label_source":"%b","labels":%b,"slices":%b,"source":"%b"}' % parts
+    before = b',"previous":%b' % canonical.dumps(previous) if previous else b""
+    parts = (label_source.encode(), labels, before, canonical.dumps(list(slices)), source.encode())
+    return b',"label_source":"%b","labels":%b%b,"slices":%b,"source":"%b"}' % parts
 
 
 def content_id(parts: Parts) -> str:

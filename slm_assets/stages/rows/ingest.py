@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,20 +23,24 @@ from slm_assets.stages.rows.names import ALWAYS_EVAL, CAPTURED, OWN_SHAPE
 from slm_assets.stages.rows.reading import Line, SourceFile, quarantined, read_rows, source_files
 
 MAX_REMEMBERED = 20_000
+LABEL_BREACH, INPUT_BREACH = "the label breaks the contract", "the input breaks the contract"
 Progress = Callable[[float, str], None]
 
 
 @dataclass
 class Tally:
-    """What happened while reading. `repeated`: rows given twice word for word."""
+    """What happened while reading. `repeated`: rows given twice word for word; `outside_contract`: rows of the
+    organisation's own that were refused because they break a contract."""
 
     read: int = 0
+    frozen: int = 0
     captured: int = 0
     captured_refused: int = 0
     repeated: int = 0
     relabelled: int = 0
     unlabelled_frozen: int = 0
     lost_frozen: int = 0
+    outside_contract: int = 0
     unknown_roles: Counter[str] = field(default_factory=Counter)
     quarantine: Counter[str] = field(default_factory=Counter)
     first_reasons: list[str] = field(default_factory=list)
@@ -53,6 +57,14 @@ class _Labels:
     error: str
     kinds: dict[tuple[str, str, tuple[str, ...]], Kind]
     """The kinds of rows with this label, by source, label source and slices."""
+
+
+class Breach(NamedTuple):
+    """The first thing by which a turn, or a role's label, breaks the contract: its JSON path, and what it is."""
+
+    role: str
+    path: str
+    message: str
 
 
 class Contracts:
@@ -84,12 +96,17 @@ class Contracts:
         self.least = {part.id: part.min_n for part in config.eval.slices}
         self._labels: dict[bytes, _Labels] = {}
 
-    def check_input(self, value: Json) -> None:
-        """Errors: RowError with the JSON path of the first violation."""
+    def input_breach(self, value: Json) -> Breach | None:
+        """The first violation of a turn, if there is one."""
         for role, validator in self.inputs.items():
             if not validator.is_valid(value):
-                path, message = validator.errors(value)[0]
-                raise RowError(f"the input breaks the contract of {role}: {message[:200]}", path)
+                return Breach(role, *validator.errors(value)[0])
+        return None
+
+    def check_input(self, value: Json) -> None:
+        """Errors: RowError with the JSON path of the first violation."""
+        if breach := self.input_breach(value):
+            raise RowError(f"{INPUT_BREACH} of {breach.role}: {breach.message[:200]}", breach.path)
 
     def labels(self, labels: dict[str, Json]) -> _Labels:
         """Check a row's labels and list the facts in them; equal labels are looked at once."""
@@ -105,15 +122,23 @@ class Contracts:
             self._labels[data] = known
         return known
 
+    def breaches(self, labels: dict[str, Json]) -> Iterator[Breach]:
+        """The first violation of each label that has one. All roles must be known."""
+        for role, label in labels.items():
+            if not self.outputs[role].is_valid(label):
+                yield Breach(role, *self.outputs[role].errors(label)[0])
+
     def holds(self, role: str, label: Json) -> bool:
         """Whether the role exists and the label meets its contract."""
         return role in self.outputs and self.outputs[role].is_valid(label)
 
+    def lacks_only(self, role: str, label: Json) -> bool:
+        """Whether nothing is wrong with a label but that required places are missing."""
+        return bool(self.outputs[role].lacking(label))
+
     def _violations(self, labels: dict[str, Json]) -> Iterator[str]:
-        for role, label in labels.items():
-            if not self.outputs[role].is_valid(label):
-                path, message = self.outputs[role].errors(label)[0]
-                yield f"the label breaks the contract of {role}: {message[:200]} at {path}"
+        for role, path, message in self.breaches(labels):
+            yield f"{LABEL_BREACH} of {role}: {message[:200]} at {path}"
 
     def _facts(self, labels: dict[str, Json]) -> Iterator[str]:
         for role in sorted(labels):
@@ -137,6 +162,10 @@ class Contracts:
         return tuple(sorted(found))
 
 
+def _entry(name: str, breach: Breach) -> dict[str, Json]:
+    return {"id": name, "role": breach.role, "path": breach.path, "message": breach.message}
+
+
 def _equal(value: Json, want: Any) -> bool:
     return bool(value == want) and isinstance(value, bool) == isinstance(want, bool)
 
@@ -154,30 +183,57 @@ def _rare_collections() -> Iterator[None]:
 
 @dataclass
 class Reader:
-    """Reads one build's rows into a corpus."""
+    """Reads one build's rows into a corpus.
+
+    `parent`: the digest of the dataset whose frozen rows are read first, and `changed`: whether it was made
+    under other contracts. `outside`: id of a frozen row → how it breaks the contract of now, one entry a role.
+    """
 
     domain: Any
     corpus: Corpus
     contracts: Contracts
     quarantine: Path
+    parent: str = ""
+    changed: bool = False
     tally: Tally = field(default_factory=Tally)
     fixed: bool = False
+    outside: dict[str, list[Json]] = field(default_factory=dict)
 
     def read_frozen(self, file: Path) -> None:
-        """The parent's eval rows: kept as they are, also when they left the seed."""
+        """The parent's eval rows: kept as they are, also when they left the seed.
+
+        A label that the contract does not take any more is no label: it stands under `previous` in its row.
+        """
         for row in canonical.read_jsonl(file):
             self.tally.read += 1
-            labels = row["labels"]
-            kept = {role: label for role, label in labels.items() if self.contracts.holds(role, label)}
-            self.tally.unlabelled_frozen += len(kept) < len(labels)
-            parts = Parts(row["id"], row["input"], kept, row["label_source"] if kept else "", ())
-            try:
-                self.contracts.check_input(parts.input)
-            except RowError:
+            self.tally.frozen += 1
+            name, turn = row["id"], row["input"]
+            breach = self.contracts.input_breach(turn)
+            if breach:
                 self.tally.lost_frozen += 1
+                self.outside[name] = [{**_entry(name, breach), "input": turn}]
                 continue
-            checked = self.contracts.labels(parts.labels)
-            self.corpus.put(self._row(row["id"], parts, row["source"], checked, row["group"]))
+            before = {**row.get("previous", {}).get("labels", {}), **row["labels"]}
+            known = {role: label for role, label in before.items() if role in self.contracts.outputs}
+            breaches = {breach.role: breach for breach in self.contracts.breaches(known)}
+            kept = {role: label for role, label in known.items() if role not in breaches}
+            old = {role: known[role] for role in breaches}
+            parts = Parts(name, turn, kept, row["label_source"] if kept or old else "", ())
+            previous = self._before(old) if old else None
+            made = self._row(name, parts, row["source"], self.contracts.labels(kept), row["group"], previous)
+            index = self.corpus.put(made)
+            if old:
+                self.corpus.outdated.add(index)
+            wrong = [one for role, one in breaches.items() if not self.contracts.lacks_only(role, old[role])]
+            self.tally.unlabelled_frozen += len(known) < len(before) or bool(wrong)
+            if wrong:
+                self.outside[name] = [{**_entry(name, one), "label": old[one.role]} for one in wrong]
+
+    def _before(self, labels: dict[str, Json], *, link: bool = True) -> Json:
+        """What a row keeps of before: with `link` the dataset in which its labels stand, and those of them that
+        the contract of now does not take as they are."""
+        linked = {"dataset": self.parent} if link else {}
+        return {**linked, "labels": labels} if labels else linked
 
     def read_folder(self, folder: Path, progress: Progress) -> None:
         """All files of the seed folder, in order; bad rows go to the quarantine file."""
@@ -224,13 +280,20 @@ class Reader:
         """Errors: BadInputError when more than `share` of the rows were refused, or none is left."""
         # What strangers sent must not be able to stop a build.
         refused = sum(self.tally.quarantine.values()) - self.tally.captured_refused
-        read = self.tally.read - self.tally.captured
+        read = self.tally.read - self.tally.captured - self.tally.frozen
         reasons = "\n".join(f"  {reason}" for reason in self.tally.first_reasons)
         if refused > share * read:
+            outside, old, cure = self.tally.outside_contract, "", "correct the rows or data.fields"
+            if self.changed and outside:
+                old = f"; a contract changed since the version that serves, and {outside} of them break the new one"
+                cure = (
+                    "rewrite these rows for the new contract; where their labels only lack what it requires, "
+                    "data.incomplete_labels: complete lets the oracle add it"
+                )
             raise BadInputError(
                 f"{refused} of {read} rows cannot be used, "
-                f"expected at most {share:.1%} (data.max_quarantine_share); the first:\n{reasons}",
-                cure="correct the rows or data.fields, or raise data.max_quarantine_share",
+                f"expected at most {share:.1%} (data.max_quarantine_share){old}; the first:\n{reasons}",
+                cure=f"{cure}, or raise data.max_quarantine_share",
             )
         if not len(self.corpus):
             raise BadInputError(
@@ -244,6 +307,7 @@ class Reader:
             parts = shape.take(line.value)
             self.contracts.check_input(parts.input)
         except RowError as error:
+            self.tally.outside_contract += str(error).startswith(INPUT_BREACH) and file.source != CAPTURED
             return str(error)
         if not parts.labels.keys() <= self.contracts.outputs.keys():
             unknown = [role for role in parts.labels if role not in self.contracts.outputs]
@@ -251,12 +315,31 @@ class Reader:
             labels = {role: label for role, label in parts.labels.items() if role not in unknown}
             parts = Parts(parts.id, parts.input, labels, parts.label_source if labels else "", parts.keys)
         checked = self.contracts.labels(parts.labels)
+        name = parts.id or content_id(parts)
+        old: dict[str, Json] = {}
         if checked.error:
-            return checked.error
-        row = self._row(parts.id or content_id(parts), parts, file.source, checked)
-        return self._place(row, given_id=parts.id is not None)
+            old = self._incomplete(parts.labels)
+            if not old:
+                self.tally.outside_contract += file.source != CAPTURED
+                return checked.error
+            kept = {role: label for role, label in parts.labels.items() if role not in old}
+            parts, checked = parts._replace(labels=kept), self.contracts.labels(kept)
+        index = self.corpus.ids.get(name)
+        frozen = index in self.corpus.frozen
+        moved = self.changed and frozen and index is not None and not self.corpus.same_labels(index, checked.hash)
+        previous = self._before(old, link=frozen) if old or moved else None
+        row = self._row(name, parts, file.source, checked, previous=previous)
+        return self._place(row, given_id=parts.id is not None, incomplete=bool(old))
 
-    def _place(self, row: Row, given_id: bool) -> str:
+    def _incomplete(self, labels: dict[str, Json]) -> dict[str, Json]:
+        """The labels that lack something, where the domain lets the oracle complete them and nothing else is
+        wrong with the row; otherwise none."""
+        if self.domain.config.data.incomplete_labels != "complete":
+            return {}
+        found = {breach.role: labels[breach.role] for breach in self.contracts.breaches(labels)}
+        return found if all(self.contracts.lacks_only(role, label) for role, label in found.items()) else {}
+
+    def _place(self, row: Row, *, given_id: bool, incomplete: bool) -> str:
         """Decide what a row is whose id may have been seen; returns why it is refused, or nothing."""
         corpus = self.corpus
         index = corpus.ids.get(row.id)
@@ -269,6 +352,9 @@ class Reader:
                 return f"id {row.id} is in the frozen eval set with another input: give the changed row a new id"
             self.tally.relabelled += not same
             corpus.put(row._replace(group=corpus.frozen[index]))
+            self.outside.pop(row.id, None)
+            if not incomplete:
+                corpus.outdated.discard(index)
         elif self.fixed and (corpus.source_of(index) != row.kind.source or (same and not given_id)):
             corpus.put(row._replace(id=self._free_id(row.id)))
         elif same:
@@ -283,19 +369,25 @@ class Reader:
             number += 1
         return f"{name}~{number}"
 
-    def _row(self, name: str, parts: Parts, source: str, checked: _Labels, group: str = "") -> Row:
+    def _row(
+        self, name: str, parts: Parts, source: str, checked: _Labels, group: str = "", previous: Json | None = None
+    ) -> Row:
+        old = previous.get("labels", {}) if previous else {}
         slices: tuple[str, ...] = ()
         if self.contracts.slices:
-            row = {"id": name, "input": parts.input, "labels": parts.labels, "source": source}
+            row = {"id": name, "input": parts.input, "labels": {**old, **parts.labels}, "source": source}
             slices = self.contracts.slices_of(row)
         key = (source, parts.label_source, slices)
         kind = checked.kinds.get(key)
-        if kind is None:
+        if kind is None or previous:
             label_source = [f"label_source\0{parts.label_source}"] if parts.label_source else []
             in_slices = [f"slice\0{part}" for part in slices]
-            facts = (f"source\0{source}", *label_source, *in_slices, *checked.facts)
-            kind = Kind(source, facts, checked.hash, tail_of(parts.label_source, checked.data, slices, source))
-            checked.kinds[key] = kind
+            before = [f"previous\0{role}" for role in sorted(old)]
+            facts = (f"source\0{source}", *label_source, *in_slices, *before, *checked.facts)
+            tail = tail_of(parts.label_source, checked.data, slices, source, previous)
+            kind = Kind(source, facts, checked.hash, tail)
+            if not previous:
+                checked.kinds[key] = kind
         return Row(name, parts.input, parts.keys, kind, canonical.dumps(parts.input), group)
 
     def _refuse(self, bad: Any, file: SourceFile, line: Line, reason: str) -> None:

@@ -1,4 +1,9 @@
-"""One label per row and role: the given one first, else the oracle's; and whether the oracle agrees."""
+"""One label per row and role: the given one first, else the oracle's; and whether the oracle agrees.
+
+A given label of an earlier contract stays as far as it goes: the oracle adds what the contract of now requires,
+and `completed` names those places. Where it cannot, the role has no label there, and the row waits for a person
+among the disagreements (what breaks the contract otherwise waits in the dataset's list).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.domain.config import PlaybookOracle
 from slm_assets.domain.turns import role_input
+from slm_assets.stages.rows.completing import complete
 from slm_assets.stages.rows.ingest import Contracts
 
 MAX_REASONS = 20
@@ -46,7 +52,8 @@ class Tally:
     """Counts of labelling some rows; tallies of parts add up to that of the whole.
 
     `counts` keys: ("label", role, source), ("oracle", role, what): asked, agreed, disagreed, silent,
-    failed, gold, gold_right. `lost` holds the first rows without a label, `reasons` of failures.
+    failed, gold, gold_right; ("earlier", role, what): completed, left. `lost` holds the first rows without
+    a label, `reasons` of failures.
     """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -113,10 +120,24 @@ class Labeller:
         disagreements: list[Json] = []
         for role in self._roles:
             given = role.id in row["labels"]
+            earlier = None if given else row.get("previous", {}).get("labels", {}).get(role.id)
             answer = self._answer(role, row["input"], chosen, tally, lost)
             agrees[role.id] = None
-            if given:
+            completed: list[str] = []
+            if earlier is not None:
+                found = self._complete(role.id, earlier, answer)
+                tally.counts["earlier", role.id, "completed" if found else "left"] += 1
+                if found is None:
+                    if self._contracts.lacks_only(role.id, earlier):
+                        said = answer.output if answer else None
+                        disagreements.append({"id": row["id"], "role": role.id, "label": earlier, "oracle": said})
+                    self._lose(tally, row["id"], role.id, "its label is of an earlier contract and was not completed")
+                    continue
+                label, completed = found
+                source = f"{row['label_source']}+oracle"
+            elif given:
                 label, source = row["labels"][role.id], row["label_source"]
+            if given or completed:
                 if answer is not None and answer.output is not None:
                     right = not answer.error and canonical.dumps(answer.output) == canonical.dumps(label)
                     agrees[role.id] = right
@@ -127,16 +148,22 @@ class Labeller:
             elif answer is not None and not answer.error:
                 label, source = answer.output, "oracle"
             else:
-                tally.counts["label", role.id, "none"] += 1
-                reason = answer.error if answer else "no given label, and no oracle"
-                if len(tally.lost) < MAX_REASONS:
-                    tally.lost.append({"id": row["id"], "role": role.id, "reason": reason})
+                self._lose(tally, row["id"], role.id, answer.error if answer else "no given label, and no oracle")
                 continue
             chosen[role.id] = label
-            labels[role.id] = {"output": label, "source": source}
+            labels[role.id] = {"output": label, "source": source, **({"completed": completed} if completed else {})}
             tally.counts["label", role.id, source] += 1
             self._see(tally, "labels", role.id, label)
         return {"id": row["id"], "labels": labels, "oracle": agrees}, disagreements
+
+    def _lose(self, tally: Tally, row: str, role: str, reason: str) -> None:
+        tally.counts["label", role, "none"] += 1
+        if len(tally.lost) < MAX_REASONS:
+            tally.lost.append({"id": row, "role": role, "reason": reason})
+
+    def _complete(self, role: str, earlier: Json, answer: Answered | None) -> tuple[Json, list[str]] | None:
+        usable = answer is not None and not answer.error
+        return complete(self._contracts.outputs[role], earlier, answer.output) if usable and answer else None
 
     def _answer(self, role: Any, turn: Json, chosen: dict[str, Json], tally: Tally, lost: str) -> Answered | None:
         ask = self._ask.get(role.id)

@@ -19,3 +19,6 @@ REPLAYED = frozenset({"golden", AUDITED, REVIEWED})
 
 SOURCES = ("holdout", "golden", AUDITED, REVIEWED, "seed", "adversarial")
 """In reading order: what is always eval first, so that a repeated id stays with it."""
+
+OUTSIDE = "invalid_under_contract.jsonl"
+"""File of a dataset: held-out rows that a changed contract refuses."""

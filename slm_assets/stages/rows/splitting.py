@@ -81,8 +81,9 @@ def drop_duplicates(corpus: Corpus, always_eval: Mask) -> tuple[Mask, dict[str, 
         members = order[starts[at] : ends[at]]
         given = labels[members].tolist()
         votes = Counter(label for label in given if label)
+        # A row without an id has another one when it was rewritten for a new contract: it takes the old one's place.
         order_of = [
-            (place, -votes[label], names[row], row)
+            (3 if votes and row in corpus.outdated else place, -votes[label], names[row], row)
             for place, label, row in zip(rank[members].tolist(), given, members.tolist(), strict=True)
         ]
         keep = min(order_of)[-1]
@@ -174,8 +175,9 @@ def assign(
     result.notes["bridged"] = int((bridged & ~held_out).sum())
     if parent:
         new = to_eval & ~frozen & ~cases
-        opened = int(new.sum()) >= NEW_EPOCH_SHARE * parent.eval_rows or contract != parent.contract
-        result.epoch = parent.epoch + (1 if opened and new.any() else 0)
+        changed = contract != parent.contract
+        opened = int(new.sum()) >= NEW_EPOCH_SHARE * parent.eval_rows or changed
+        result.epoch = parent.epoch + (1 if changed or (opened and new.any()) else 0)
         if not opened:
             result.split[new] = RESERVE
     for row, name in corpus.frozen.items():
