@@ -234,7 +234,10 @@ def test_reviewed_answers_are_a_reference(watched: Traffic, rows: Rows):
         for number, one in enumerate(turns)
     ]  # fmt: skip
     with watched.registry._database.write("local/default") as connection:
-        connection.execute(insert(tables.review_items), [{**watched.registry._scope, **row} for row in rows_])
+        connection.execute(
+            insert(tables.review_items),
+            [{**watched.registry._scope, "revision": 1, "history": [], **row} for row in rows_],
+        )
     report = drift_of(watched)
     assert verdicts(report)["quality"] == "FIRED" and report["triggers"]["quality"]["n"] == 300
     with watched.registry._database.write("local/default") as connection:

@@ -436,7 +436,7 @@ def flat(branch: Branch) -> list[tuple[str, bool, int]]:
 def test_lineage_goes_up_to_config_and_seed_and_down_to_the_deployment(filled):
     up = lineage(filled, resolve(filled, "tiny@v1"))
     assert up.root == "registry://local/default/deployment/tiny/1"
-    kinds = ["deployment", "release", "eval", "model", "labels", "dataset", "config", "seed"]
+    kinds = ["deployment", "shadow", "release", "eval", "model", "labels", "dataset", "config", "seed"]
     assert flat(up.tree) == [(f"{kind}/1", False, 0) for kind in kinds]
     assert up.artifacts["registry://local/default/model/tiny/1"].rows == 10
     urn = "registry://local/default/{}/tiny/1".format
