@@ -149,7 +149,7 @@ def test_over_budget_it_waits_for_the_next_window_and_starts_by_itself(loop):
     assert step(loop, monday) == [] and len(loop.registry().plans("one")) == 2, "no version is opened for it"
     waits = retrains.of_domain(loop.registry(), "one")[1]
     assert waits["state"] == DEFERRED
-    assert "over budget: cpu_minutes: 5.1 asked for, 4 of 10 left this day" in waits["note"]
+    assert "over budget: cpu_minutes: 6.1 asked for, 3 of 10 left this day" in waits["note"]
     assert "2036-01-08T00:00" in waits["note"]
     assert step(loop, monday + timedelta(hours=13.9)) == []
     assert step(loop, monday + timedelta(hours=14)) == ["v3"]

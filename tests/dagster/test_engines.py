@@ -13,6 +13,7 @@ from slm_assets.domain.compute import StageRun
 from slm_assets.engines import choose, noetl_local
 from slm_assets.registry.home import Home
 from slm_assets.stages import runner
+from slm_assets.stages.table import STAGES
 from slm_assets.stages.validate import validate_domain
 
 Calls = list[tuple[str, str, str]]
@@ -70,7 +71,7 @@ def test_a_stage_runs_where_the_config_says_and_its_materialisation_tells(
         asked = job.execute_in_process(
             instance=instance, partition_key=key_of("one", "v2"), tags={tags.ENGINE: "noetl"}, raise_on_error=False
         )
-        assert asked.success and [stage for stage, _ in handed] == [stage for stage, _, _ in stages[-6:]]
+        assert asked.success and [stage for stage, _ in handed] == [stage for stage, _, _ in stages[-len(STAGES) :]]
 
 
 def test_settings_for_a_stage_that_is_none_are_a_fault(home: Home) -> None:

@@ -28,6 +28,8 @@ def drift_inputs(registry: Registry, window: Window) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="slm-drift-") as scratch:
         profiles, decided = Path(scratch) / REFERENCE, Path(scratch) / REVIEWS
         for number, plan in plans.items():
+            if registry.entry("eval", plan.domain, number) is None:
+                continue  # nothing is known of how it was: the triggers say so
             evaluated = output_of(registry, plan, "evaluate")
             for name in sorted({PROFILE, SAMPLE} & registry.store.describe(evaluated).files.keys()):
                 canonical.write_bytes(profiles / str(number) / name, registry.store.read(evaluated, name))
