@@ -33,7 +33,8 @@ def found(text: str, scanner: str) -> list[str]:
     [
         ("Due 31.03.2026, paid 2026-04-01", ["31.03.2026", "2026-04-01"]),
         ("le 1er mars 2026 ou le 14 févr. 2026", ["1er mars 2026", "14 févr. 2026"]),
-        ("from 3 March\n2026 on", ["3 March\n2026"]),
+        ("from 3 March 2026\n2027 on", ["3 March 2026"]),
+        ("Gasse 7\n4051 Basel, 17   Affiches   10", []),
         ("March 3rd, 2026 and 03-Mar-26", ["March 3rd, 2026", "03-Mar-26"]),
         ("call 030 23125 430, version 1.2.3.4", []),
     ],

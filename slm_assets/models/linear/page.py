@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 
 from slm_assets.models.linear.text import MAX_CHARS
 
-_CELL: Final = re.compile(r"[^ \t\n\r\f\v]+(?: [^ \t\n\r\f\v]+)*|[\n\f\v]")
+_CELL: Final = re.compile(r"[^ \t\r]+(?: [^ \t\r]+)*")
 _DIGIT: Final = re.compile(r"\d")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
+_BREAKS: Final = str.maketrans("\f\v", "\n\n")
 _FEW_LETTERS: Final = 4
 _CLIMB: Final = 40
 _CACHE: Final = 20_000
@@ -30,33 +31,50 @@ class Cell(NamedTuple):
 _cell: Final = partial(tuple.__new__, Cell)  # without the constructor in Python
 
 
+class Written(NamedTuple):
+    """A line by itself: every digit a 0; that in lower case, of equal length; where its cells start and end."""
+
+    zeros: str
+    norm: str
+    cells: tuple[tuple[int, int], ...]
+
+
+@lru_cache(_CACHE)
+def _written(line: str) -> Written:
+    zeros = _DIGIT.sub("0", line)
+    norm = "İ".join(map(str.lower, zeros.split("İ")))  # the one letter whose lower case is two
+    return Written(zeros, norm, tuple(found.span() for found in _CELL.finditer(zeros)))
+
+
 class Page:
     """The first MAX_CHARS characters of a text. `norm`: in lower case with every digit 0, of equal length;
-    `zeros`: as it is but for the digits, between two line breaks."""
+    `zeros`: as it is but for the digits, between two line breaks; `lines`: the cells of those that have any,
+    `written`: what stands in them, `begins`: where."""
 
     def __init__(self, text: str) -> None:
         self.text = text[:MAX_CHARS]
-        plain = _DIGIT.sub("0", self.text)
-        self.zeros = f"\n{plain}\n"
-        self.norm = "İ".join(map(str.lower, plain.split("İ")))  # the one letter whose lower case is two
+        known = [_written(line) for line in self.text.translate(_BREAKS).split("\n")]
+        self.zeros = "\n".join(["", *[line.zeros for line in known], ""])
+        self.norm = "\n".join([line.norm for line in known])
         self.cells: list[Cell] = []
         self.lines: list[list[Cell]] = []
+        self.written: list[Written] = []
+        self.begins: list[int] = []
         self.after_gap: list[bool] = []
-        begins, breaks = 0, 1
-        for start, end in [found.span() for found in _CELL.finditer(plain)]:
-            if plain[start] in "\n\f\v":
-                begins, breaks = end, breaks + 1
-                continue
-            if breaks:
-                self.lines.append([])
-                self.after_gap.append(breaks > 1)
-                breaks = 0
-            cell = _cell((start, end, len(self.lines) - 1, start - begins, len(self.cells)))
-            self.lines[-1].append(cell)
-            self.cells.append(cell)
+        at, gap = 0, False
+        for line in known:
+            if line.cells:
+                first, n = len(self.cells), len(self.lines)
+                own = [_cell((at + a, at + b, n, a, k)) for k, (a, b) in enumerate(line.cells, first)]
+                self.cells += own
+                self.lines.append(own)
+                self.written.append(line)
+                self.begins.append(at)
+                self.after_gap.append(gap)
+            gap = not line.cells
+            at += len(line.zeros) + 1
         self.size = len(self.cells)
         self._starts = [cell.start for cell in self.cells]
-        self._above: dict[int, Cell | None] = {}
         self._headings: dict[int, Cell | None] = {}
 
     def cell_at(self, offset: int) -> Cell:
@@ -72,10 +90,7 @@ class Page:
 
     def above(self, cell: Cell) -> Cell | None:
         """What the line above holds over it."""
-        known = self._above.get(cell.at, cell)
-        if known is cell:  # nothing stands over itself
-            known = self._above[cell.at] = self._over(cell, cell.line - 1)
-        return known
+        return self._over(cell, cell.line - 1)
 
     def below(self, cell: Cell) -> Cell | None:
         """What the line below holds under it."""
