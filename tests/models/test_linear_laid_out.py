@@ -70,9 +70,10 @@ def test_where_cells_stand() -> None:
     page = Page("Rate      Net       Tax\n19 %      100.00    19.00\n7 %       50.00     3.50\n\fNext")
     texts = {page.text[c.start : c.end]: c for c in page.cells}
     above = page.above(texts["3.50"])
-    heading = page.heading(texts["3.50"])
+    heading = page.heads[texts["3.50"].at]
     assert above is not None and page.text[above.start : above.end] == "19.00"
-    assert heading is not None and page.text[heading.start : heading.end] == "Tax"
+    assert page.cells[heading] == texts["Tax"]
+    assert page.below(texts["Net"]) == texts["100.00"].at and page.below(texts["Next"]) == -1
     assert page.after_gap == [False, False, False, True]
     assert page.norm.startswith("rate") and "00 %" in page.norm
     assert Page("İ1").norm == "İ0"  # lower case would be longer

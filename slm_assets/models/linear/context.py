@@ -66,9 +66,10 @@ def _form(kind: str, around: str) -> str:
     return f"{shape}:{around[0]}:{around[-1]}"
 
 
-def _is_amount(text: str) -> bool:
-    """Whether a number has two decimals: those are compared with each other, as cents."""
-    return len(text) > 3 and text[-3] in ".,"
+@lru_cache(_CACHE)
+def _cents(text: str) -> int | None:
+    """A number that has two decimals, without them being marked: those are compared with each other."""
+    return int(_MARK.sub("", text)) if len(text) > 3 and text[-3] in ".," else None
 
 
 @lru_cache(_CACHE)
@@ -146,6 +147,7 @@ class Lines:
         self.texts = [text for line in lines for text in line.texts]
         self.firsts = [own[0].at for own in page.lines]
         self.around: list[Around | None] = [None] * page.size
+        self.beyond: dict[int, dict[int, int]] = {template: {} for template in _BEYOND.values()}
 
 
 class Describer:
@@ -257,23 +259,25 @@ class Describer:
 
     def _around(self, lines: Lines, at: int) -> Around:
         page = lines.page
-        cell = page.cells[at]
-        above = page.above(cell)
-        over = lines.texts[above.at] if above is not None else self._nothing
-        end = len(page.lines) - 1 - cell.line
-        place = (min(cell.line, _TOPS) * (_TOPS + 1) + min(end, _TOPS)) * 2 + page.after_gap[cell.line]
+        line, above = page.cells[at].line, page.over[at]
+        over = lines.texts[above] if above >= 0 else self._nothing
+        place = (min(line, _TOPS) * (_TOPS + 1) + min(len(page.lines) - 1 - line, _TOPS)) * 2 + page.after_gap[line]
         left, words = self._side(over, LEFT)
         known = lines.around[at] = Around(left, words, self._side(over, ABOVE)[0], place * _SPOTS)
         return known
 
     def _beyond(self, lines: Lines, at: int, template: int) -> int:
         """The block of what stands under a cell, or over its column."""
-        page = lines.page
-        cell = page.cells[at]
-        other = page.below(cell) if template == BELOW else page.heading(cell)
-        if template == HEAD and other is not None and other == page.above(cell):
-            other = None  # it is described as such
-        return self._side(lines.texts[other.at] if other is not None else self._nothing, template)[0]
+        known = lines.beyond[template].get(at)
+        if known is None:
+            page = lines.page
+            if template == BELOW:
+                other = page.below(page.cells[at])
+            else:
+                other = page.heads[at] if page.heads[at] != page.over[at] else -1  # it is described as such
+            text = lines.texts[other] if other >= 0 else self._nothing
+            known = lines.beyond[template][at] = self._side(text, template)[0]
+        return known
 
     def _place(self, key: int) -> int:
         """The block of a place: `Around.place` and `Spot.place` together."""
@@ -294,7 +298,7 @@ class Describer:
         ranks, last = self._ranks, len(pieces) - 1
         size: dict[str, int] = {}
         if kind == "number":
-            amounts = {text: int(_MARK.sub("", text)) for text in times if _is_amount(text)}
+            amounts = {text: cents for text in times if (cents := _cents(text)) is not None}
             tops = sorted(set(amounts.values()), reverse=True)[: _ENDS + 1]
             size = {text: 1 + tops.index(n) for text, n in amounts.items() if n in tops}
         out = []
