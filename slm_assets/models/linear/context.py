@@ -25,7 +25,7 @@ from slm_assets.models.linear.naming import (
     WORDS,
 )  # fmt: skip
 from slm_assets.models.linear.page import Page, Written
-from slm_assets.models.linear.scan import Piece, pieces_of
+from slm_assets.models.linear.scan import Piece, may_hold, pieces_of
 
 _ZEROS: Final = re.compile("0{2,}")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
@@ -215,8 +215,10 @@ class Describer:
     def _spots(self, line: Line, kind: str) -> list[Spot]:
         """The pieces of a line that are not barren."""
         barren, written = self._barren.get(kind, frozenset()), line.written
+        out: list[Spot] = []
+        if not may_hold(kind, written.norm):
+            return out
         padded = f"\n{written.zeros}\n"
-        out = []
         for k, (start, end) in enumerate(written.cells):
             for a, b in pieces_of(kind, written.norm[start:end]):
                 form = _form(kind, padded[start + a : start + b + 2])

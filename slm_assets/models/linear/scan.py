@@ -98,8 +98,15 @@ _IN_CELLS: Final[dict[str, Callable[[str], tuple[Piece, ...]]]] = {
     "part": parts,
 }
 
+_FIGURES: Final = ("date", "number", "code")
+
 WORDS_OF: Final = "words:"
 """A scanner that looks for words: `words:eur|usd`."""
+
+
+def may_hold(scanner: str, norm: str) -> bool:
+    """Whether a scanner may find anything in a string."""
+    return "0" in norm if scanner in _FIGURES else True
 
 
 def pieces_of(scanner: str, norm: str) -> Sequence[Piece]:
