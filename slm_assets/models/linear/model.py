@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from heapq import heappop, heappush
 from math import exp, log
 from typing import Any, Final
@@ -384,13 +385,19 @@ class LinearModel:
         self, turn: _Turn, source: Source, path: Path, decoded: Json, chance: float, *, must: bool
     ) -> list[_Filled]:
         found = turn.read(decoded).find(self._labels[source.extra], source.cast, must=must)
-        at = max((i for i, step in enumerate(path) if isinstance(step, int)), default=-1)
+        at = _last_item(path)
         if at >= 0:
             array = get(decoded, path[:at])
             items = in_order(found, len(array))
             k = int(path[at])
             found = [items[k]] if k < len(items) else []
         return [_Filled(item.value, chance * item.probability, item) for item in found[:4]]
+
+
+@lru_cache(1_000)
+def _last_item(path: Path) -> int:
+    """Where a path last enters an item of an array, −1 for nowhere."""
+    return max((i for i, step in enumerate(path) if isinstance(step, int)), default=-1)
 
 
 def _is_heard(features: Featurizer, stage: Path) -> bool:

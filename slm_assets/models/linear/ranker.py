@@ -77,7 +77,7 @@ class Ranked:
                 d, (start, end) = piece
                 total[value] = chance
                 best[value] = (self._docs[d].path, start, end)
-        ranked = sorted(best, key=total.__getitem__, reverse=True)
+        ranked = sorted(best, key=total.__getitem__, reverse=True) if len(best) > 1 else best
         return [Found(v, *best[v], min(1.0, total[v]), total[v] > silence) for v in ranked]
 
     def _likely(self, label: int) -> tuple[list[tuple[tuple[int, Piece], float, Mapping[str, Any]]], float]:
