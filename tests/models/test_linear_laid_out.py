@@ -33,7 +33,8 @@ def found(text: str, scanner: str) -> list[str]:
     [
         ("Due 31.03.2026, paid 2026-04-01", ["31.03.2026", "2026-04-01"]),
         ("le 1er mars 2026 ou le 14 févr. 2026", ["1er mars 2026", "14 févr. 2026"]),
-        ("from 3 March\n2026 on", ["3 March\n2026"]),
+        ("from 3 March 2026\n2027 on", ["3 March 2026"]),
+        ("Gasse 7\n4051 Basel, 17   Affiches   10", []),
         ("March 3rd, 2026 and 03-Mar-26", ["March 3rd, 2026", "03-Mar-26"]),
         ("call 030 23125 430, version 1.2.3.4", []),
     ],
@@ -69,9 +70,10 @@ def test_where_cells_stand() -> None:
     page = Page("Rate      Net       Tax\n19 %      100.00    19.00\n7 %       50.00     3.50\n\fNext")
     texts = {page.text[c.start : c.end]: c for c in page.cells}
     above = page.above(texts["3.50"])
-    heading = page.heading(texts["3.50"])
+    heading = page.heads[texts["3.50"].at]
     assert above is not None and page.text[above.start : above.end] == "19.00"
-    assert heading is not None and page.text[heading.start : heading.end] == "Tax"
+    assert page.cells[heading] == texts["Tax"]
+    assert page.below(texts["Net"]) == texts["100.00"].at and page.below(texts["Next"]) == -1
     assert page.after_gap == [False, False, False, True]
     assert page.norm.startswith("rate") and "00 %" in page.norm
     assert Page("İ1").norm == "İ0"  # lower case would be longer

@@ -33,7 +33,7 @@ from slm_assets.models.linear.spans import Label
 from slm_assets.models.linear.structure import Factor, Structure, template
 from slm_assets.models.linear.tagger import Tagger
 
-FORMAT: Final = "slm-linear-3"
+FORMAT: Final = "slm-linear-4"
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "weights.safetensors"
 

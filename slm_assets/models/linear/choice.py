@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate, chain
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.models.linear.context import Describer, Rows
+from slm_assets.models.linear.formats import convention
 from slm_assets.models.linear.naming import SILENCE, TEMPLATES, names
+from slm_assets.models.linear.paths import ABSENT
 from slm_assets.models.linear.scan import Piece
-from slm_assets.models.linear.spans import Document, Label
+from slm_assets.models.linear.spans import Document, Label, casts_of
 
 Floats = NDArray[np.float32]
 
 _BLOCKS: Final = 50_000
 _TEXTS: Final = 20_000
+_VALUES: Final = 20_000
 
 
 @dataclass
@@ -36,13 +38,6 @@ class Choice:
     silent: list[bool]
     listed: list[str]
     barren: frozenset[str]
-
-    @cached_property
-    def columns(self) -> tuple[list[int], list[int], list[int]]:
-        """The labels of one value and the listed ones; those of the first that no text lacks, among them."""
-        single = [k for k, name in enumerate(self.listed) if not name]
-        spoken = [at for at, k in enumerate(single) if not self.silent[k]]
-        return single, [k for k, name in enumerate(self.listed) if name], spoken
 
 
 class Blocks:
@@ -88,12 +83,15 @@ class Blocks:
 
 
 class Ranker:
-    """The weights of some choices in one table, so that a text is described once for all of them. `family`: of each
-    label, the first that reads pieces as it does."""
+    """The weights of some choices in one table, so that a text is described once for all of them. `place`: of each
+    label, its choice and its column; `rivals`: the other fields of its items; `columns`: of each choice; `spoken`:
+    those among them that no text lacks; `listed`: all columns of items' fields."""
 
     def __init__(self, labels: Sequence[Label], choices: Sequence[Choice]) -> None:
         self.choices = list(choices)
-        self.family = [next(k for k, first in enumerate(labels) if first.reads_as(label)) for label in labels]
+        self._labels = labels
+        self._family = [next(k for k, first in enumerate(labels) if first.reads_as(label)) for label in labels]
+        self._values: dict[tuple[int, str], Mapping[str, Any]] = {}
         self._index: list[dict[str, int]] = [{} for _ in TEMPLATES]
         places = []
         count = 0
@@ -111,41 +109,62 @@ class Ranker:
             start = self.columns[-1].stop if self.columns else 0
             self.columns.append(slice(start, start + len(choice.labels)))
             self._weights[own, self.columns[-1]] = choice.weights
+        self.place: dict[int, tuple[int, int]] = {}
+        self.rivals: dict[int, list[int]] = {}
+        self.listed: list[int] = []
+        self.spoken: list[list[int]] = []
+        for c, (choice, columns) in enumerate(zip(choices, self.columns, strict=True)):
+            names = list(zip(choice.labels, choice.listed, strict=True))
+            at = range(columns.start, columns.stop)
+            self.place.update({label: (c, column) for label, column in zip(choice.labels, at, strict=True)})
+            self.rivals.update({k: [n for n, other in names if other == name and n != k] for k, name in names})
+            self.listed += [column for column, name in zip(at, choice.listed, strict=True) if name]
+            told = zip(at, choice.silent, choice.listed, strict=True)
+            self.spoken.append([column for column, silent, name in told if not silent and not name])
         self._barren = {choice.kind: choice.barren for choice in choices}
         self._blocks = Blocks(self._index, self._weights, self._barren)
 
-    def scores(self, docs: Sequence[Document]) -> list[tuple[list[tuple[int, Piece]], NDArray[np.float64]]]:
-        """Per choice, the pieces of all texts (text, piece), and the score [pieces and silence, labels] of each."""
+    def scores(self, docs: Sequence[Document]) -> tuple[list[list[tuple[int, Piece]]], NDArray[np.float64]]:
+        """Per choice, the pieces of all texts (text, piece); the sums [pieces and silence of each choice, columns]."""
         if self._blocks.full:
             self._blocks = Blocks(self._index, self._weights, self._barren)
         blocks = self._blocks
         found = described(docs, [choice.kind for choice in self.choices], blocks.describer)
         rows = [row for _, own in found for row in own]
         if not rows:
-            return []
+            return [], np.zeros((0, 0))
         starts = [0, *accumulate(map(len, rows[:-1]))]
         taken = blocks.sums().take(list(chain.from_iterable(rows)), axis=0)
-        sums = np.add.reduceat(taken, starts, axis=0).astype(np.float64)
-        out = []
-        at = 0
-        for (pieces, own), columns in zip(found, self.columns, strict=True):
-            out.append((pieces, sums[at : at + len(own), columns]))
-            at += len(own)
-        return out
+        return [pieces for pieces, _ in found], np.add.reduceat(taken, starts, axis=0).astype(np.float64)
+
+    def read(self, label: int, piece: str) -> Mapping[str, Any]:
+        """The values of a piece for a label by convention ("": any). Labels that read alike share them."""
+        key = self._family[label], piece
+        known = self._values.get(key)
+        if known is None:
+            out: dict[str, Any] = {"": ABSENT}
+            for name, value in casts_of(self._labels[label], piece):
+                out.setdefault(convention(name), value)
+                if out[""] is ABSENT:
+                    out[""] = value
+            if len(self._values) >= _VALUES:
+                self._values.clear()
+            known = self._values[key] = out
+        return known
 
 
 def described(
     docs: Sequence[Document], kinds: Sequence[str], describer: Describer
 ) -> list[tuple[list[tuple[int, Piece]], Rows]]:
     """Per kind, the pieces (text, piece) that are not barren; the blocks of each, and at last those of silence."""
-    cells = [describer.cells(document.page) for document in docs]
+    lines = [describer.lines(document.page) for document in docs]
     out = []
     for kind in kinds:
         pieces: list[tuple[int, Piece]] = []
         rows: Rows = []
         silence: dict[int, None] = {}
-        for d, document in enumerate(docs):
-            found, own, quiet = describer.describe(document, cells[d], kind)
+        for d, page in enumerate(lines):
+            found, own, quiet = describer.describe(page, kind)
             pieces += [(d, piece) for piece in found]
             rows += own
             silence.update(dict.fromkeys(quiet))

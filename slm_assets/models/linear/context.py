@@ -13,7 +13,6 @@ from slm_assets.models.linear.naming import (
     ABOVE,
     ALIKE,
     BELOW,
-    FIRST,
     HEAD,
     LEFT,
     OWN,
@@ -25,9 +24,8 @@ from slm_assets.models.linear.naming import (
     UNIT,
     WORDS,
 )  # fmt: skip
-from slm_assets.models.linear.page import Cell, Page
-from slm_assets.models.linear.scan import IN_CELLS, Piece
-from slm_assets.models.linear.spans import Document
+from slm_assets.models.linear.page import Page, Written
+from slm_assets.models.linear.scan import Piece, may_hold, pieces_of
 
 _ZEROS: Final = re.compile("0{2,}")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
@@ -38,7 +36,12 @@ _RIGHT: Final = 24
 _CACHE: Final = 50_000
 _TOPS: Final = 6
 _ENDS: Final = 3
+_SPOTS: Final = 80
 _NONE: Final = "-"
+_BEYOND: Final = {"number": HEAD, "part": BELOW}
+_RANKED: Final = ("number", "date")
+"""What else tells pieces of a kind: what stands beyond the next line or under it; which of their kind they are. Other
+kinds gain nothing by it."""
 
 
 def forms(page: Page, pieces: Sequence[Piece], kind: str) -> list[str]:
@@ -63,9 +66,10 @@ def _form(kind: str, around: str) -> str:
     return f"{shape}:{around[0]}:{around[-1]}"
 
 
-def _is_amount(text: str) -> bool:
-    """Whether a number has two decimals: those are compared with each other, as cents."""
-    return len(text) > 3 and text[-3] in ".,"
+@lru_cache(_CACHE)
+def _cents(text: str) -> int | None:
+    """A number that has two decimals, without them being marked: those are compared with each other."""
+    return int(_MARK.sub("", text)) if len(text) > 3 and text[-3] in ".," else None
 
 
 @lru_cache(_CACHE)
@@ -91,50 +95,59 @@ class Numbers(dict[str, int]):
 
 
 class Spot(NamedTuple):
-    """A piece of a cell: where; the blocks of what stands left and right of it inside, −1 for nothing, with their
-    words; where it stands in the cell; the blocks of how it is written."""
+    """A piece of a line: where in it, in which cell; the block of what stands left of it on the line, −1 for nothing,
+    with its words; where it stands in the line; the blocks that it has wherever the line stands."""
 
     start: int
     end: int
+    cell: int
     left: int
-    left_words: str
-    right: int
-    right_words: str
+    words: str
     place: int
     own: tuple[int, ...]
 
 
 class Text:
-    """What a cell holds: its characters, its pieces by kind, and the blocks of it as a neighbour by template."""
+    """What a cell holds, and the blocks of it as a neighbour by template with its words."""
 
-    __slots__ = ("blocks", "norm", "spots")
+    __slots__ = ("blocks", "norm")
 
     def __init__(self, norm: str) -> None:
         self.norm = norm
-        self.spots: dict[str, list[Spot]] = {}
         self.blocks: list[tuple[int, str] | None] = [None] * len(TEMPLATES)
 
 
-class Beside(NamedTuple):
-    """Of a cell: the blocks and words of what stands left of it and over its column, the block of the line above,
-    its place."""
+class Line:
+    """What a line holds: its cells, and their pieces by kind."""
+
+    __slots__ = ("spots", "texts", "written")
+
+    def __init__(self, written: Written, texts: list[Text]) -> None:
+        self.written = written
+        self.texts = texts
+        self.spots: dict[str, list[Spot]] = {}
+
+
+class Around(NamedTuple):
+    """Of a cell: the block and the words of what stands over it, which go for what stands left of the first piece of a
+    line; the block of it as the line above; the place of its line."""
 
     left: int
-    left_words: str
-    head: int
-    head_words: str
+    words: str
     above: int
     place: int
 
 
-class Cells:
-    """The cells of a page: their texts, and what was found out about them."""
+class Lines:
+    """The lines of a page and their cells, and what was found out about them."""
 
-    def __init__(self, page: Page, texts: list[Text]) -> None:
+    def __init__(self, page: Page, lines: list[Line]) -> None:
         self.page = page
-        self.texts = texts
-        self.beside: list[Beside | None] = [None] * len(texts)
-        self.right: list[tuple[int, str] | None] = [None] * len(texts)
+        self.lines = lines
+        self.texts = [text for line in lines for text in line.texts]
+        self.firsts = [own[0].at for own in page.lines]
+        self.around: list[Around | None] = [None] * page.size
+        self.beyond: dict[int, dict[int, int]] = {template: {} for template in _BEYOND.values()}
 
 
 class Describer:
@@ -144,95 +157,95 @@ class Describer:
     def __init__(self, make: Callable[[int, str], int], barren: Mapping[str, frozenset[str]]) -> None:
         self.block = [Numbers(partial(make, template)) for template in range(len(TEMPLATES))]
         self._barren = barren
+        self._lines: dict[str, Line] = {}
         self._texts: dict[str, Text] = {}
         self._nothing = Text(_NONE)
         self._places: dict[int, int] = {}
         self._ranks: dict[int, int] = {}
+        self._alike: dict[tuple[str, int], tuple[int, int]] = {}
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._lines)
 
-    def cells(self, page: Page) -> Cells:
-        """The cells of a page. They share a text where also the characters around them are equal."""
-        known, zeros, norm = self._texts, page.zeros, page.norm
-        out = []
-        for start, end, _, _, _ in page.cells:
-            text = known.get(around := zeros[start : end + 2])
+    def lines(self, page: Page) -> Lines:
+        """The lines of a page; those that differ by digits alone are one."""
+        known = self._lines
+        return Lines(page, [known.get(written.zeros) or self._line(written) for written in page.written])
+
+    def _line(self, written: Written) -> Line:
+        texts = []
+        for start, end in written.cells:
+            norm = written.norm[start:end]
+            text = self._texts.get(norm)
             if text is None:
-                text = known[around] = Text(norm[start:end])
-            out.append(text)
-        return Cells(page, out)
+                text = self._texts[norm] = Text(norm)
+            texts.append(text)
+        line = self._lines[written.zeros] = Line(written, texts)
+        return line
 
-    def describe(self, document: Document, cells: Cells, kind: str) -> tuple[list[Piece], Rows, list[int]]:
-        """The pieces of a kind that are not barren, the blocks of each, those of silence. `cells`: of the text."""
-        page = document.page
-        spots = self._in_cells(cells, kind) if kind in IN_CELLS else self._found(page, kind, document.pieces(kind))
-        pieces = [(page.cells[at].start + spot.start, page.cells[at].start + spot.end) for at, spot in spots]
-        lefts, heads, rights = [], [], []
+    def describe(self, lines: Lines, kind: str) -> tuple[list[Piece], Rows, list[int]]:
+        """The pieces of a kind that are not barren, the blocks of each, those of silence."""
+        page, around = lines.page, lines.around
+        beyond = _BEYOND.get(kind)
+        pieces: list[Piece] = []
         rows: Rows = []
-        numbers = kind == "number"
-        last, shared = -1, list[int]()
-        for (at, spot), rank in zip(spots, self._rank(page, pieces, kind), strict=True):
-            beside = cells.beside[at] or self._beside(cells, at)
-            if at != last:
-                last, shared = at, self._shared(cells, at, kind)
-            right, right_words = spot.right, spot.right_words
-            if right < 0:
-                right, right_words = cells.right[at] or self._right(cells, at)
-            left, left_words = (spot.left, spot.left_words) if spot.left >= 0 else beside[:2]
-            place = beside.place + spot.place
-            places = self._places.get(place)
-            if places is None:
-                places = self._place(place)
-            rows.append([*shared, left, right, spot.own[0], rank, places, *spot.own[1:]])
-            if numbers:
-                lefts.append(left_words)
-                heads.append(beside.head_words)
-                rights.append(right_words)
-        return pieces, rows, self._alike(rows, (lefts, heads, rights))
-
-    def _in_cells(self, cells: Cells, kind: str) -> list[tuple[int, Spot]]:
-        page, out = cells.page, []
-        for at, text in enumerate(cells.texts):
-            spots = text.spots.get(kind)
+        lefts: list[str] = []
+        for line, first, at in zip(lines.lines, lines.firsts, page.begins, strict=True):
+            spots = line.spots.get(kind)
             if spots is None:
-                cell = page.cells[at]
-                own = [(cell.start + start, cell.start + end) for start, end in IN_CELLS[kind](text.norm)]
-                spots = text.spots[kind] = [spot for _, spot in self._found(page, kind, own)]
-            if spots:
-                out += [(at, spot) for spot in spots]
+                spots = line.spots[kind] = self._spots(line, kind)
+            for start, end, cell, beside, inside, edges, own in spots:
+                over = around[first + cell] or self._around(lines, first + cell)
+                place = over.place + edges
+                number = self._places.get(place)
+                if number is None:
+                    number = self._place(place)
+                left, words = (beside, inside) if beside >= 0 else (over.left, over.words)
+                row = [left, over.above, number, *own]
+                if beyond is not None:
+                    row.append(self._beyond(lines, first + cell, beyond))
+                rows.append(row)
+                pieces.append((at + start, at + end))
+                lefts.append(words)
+        if kind in _RANKED:
+            for row, rank in zip(rows, self._rank(page, pieces, kind), strict=True):
+                row.append(rank)
+        return pieces, rows, self._silence(rows, lefts if kind == "number" else [])
+
+    def _spots(self, line: Line, kind: str) -> list[Spot]:
+        """The pieces of a line that are not barren."""
+        barren, written = self._barren.get(kind, frozenset()), line.written
+        out: list[Spot] = []
+        if not may_hold(kind, written.norm):
+            return out
+        padded = f"\n{written.zeros}\n"
+        for k, (start, end) in enumerate(written.cells):
+            for a, b in pieces_of(kind, written.norm[start:end]):
+                form = _form(kind, padded[start + a : start + b + 2])
+                if form not in barren:
+                    out.append(self._spot(line, k, (start + a, start + b), form, kind))
         return out
 
-    def _found(self, page: Page, kind: str, pieces: Sequence[Piece]) -> list[tuple[int, Spot]]:
-        """The spots of pieces that are not barren, each with the place of its cell."""
-        barren = self._barren.get(kind, frozenset())
-        out = []
-        for piece, form in zip(pieces, forms(page, pieces, kind), strict=True):
-            if form not in barren:
-                cell = page.cell_at(piece[0])
-                out.append((cell.at, self._spot(page, cell, piece, form, kind)))
-        return out
-
-    def _spot(self, page: Page, cell: Cell, piece: Piece, form: str, kind: str) -> Spot:
-        norm, block = page.norm, self.block
-        start, end = piece
+    def _spot(self, line: Line, k: int, piece: Piece, form: str, kind: str) -> Spot:
+        norm, block, size = line.written.norm, self.block, len(line.texts)
+        (first, last), (start, end) = line.written.cells[k], piece
         own = [block[OWN][form]]
-        inside = norm[max(cell.start, start - _LONGEST) : start]
+        inside = norm[max(first, start - _LONGEST) : start]
         unit = _UNIT.match(inside) if kind == "number" else None
-        left = right = -1
+        left, words = self._side(line.texts[k - 1], LEFT) if k else (-1, "")
         if unit is None and inside and not inside.isspace() and (kind[:5] != "words" or _LETTERS.search(inside)):
-            left = block[LEFT][inside]
-        after = norm[end : min(end + _RIGHT, cell.end)].strip() if end < cell.end else ""
+            left, words = block[LEFT][inside], _letters(inside)
+        after = norm[end : min(end + _RIGHT, last)].strip() if end < last else ""
         if after:
-            right = block[RIGHT][after]
+            own.append(block[RIGHT][after])
+        else:
+            own.append(self._side(line.texts[k + 1], RIGHT)[0] if k + 1 < size else block[RIGHT]["$"])
         if kind == "number":
             own.append(block[UNIT][unit.group(1) if unit else ""])
         elif kind == "part":
             own.append(block[WORDS][norm[start:end]])
-        place = 2 * (start > cell.start) + (end < cell.end)
-        return Spot(
-            start - cell.start, end - cell.start, left, _letters(inside), right, _letters(after), place, tuple(own)
-        )
+        place = (min(k, 3) * 5 + min(size, 4)) * 4 + 2 * (start > first) + (end < last)
+        return Spot(start, end, k, left, words, place, tuple(own))
 
     def _side(self, text: Text, template: int) -> tuple[int, str]:
         """The block of a text as a neighbour, and its words."""
@@ -246,56 +259,38 @@ class Describer:
             known = text.blocks[template] = (self.block[template][part], _letters(part))
         return known
 
-    def _right(self, cells: Cells, at: int) -> tuple[int, str]:
-        after = cells.page.beside(cells.page.cells[at], 1)
-        known = cells.right[at] = (
-            (self.block[RIGHT]["$"], "") if after is None else self._side(cells.texts[after.at], RIGHT)
-        )
+    def _around(self, lines: Lines, at: int) -> Around:
+        page = lines.page
+        line, above = page.cells[at].line, page.over[at]
+        over = lines.texts[above] if above >= 0 else self._nothing
+        place = (min(line, _TOPS) * (_TOPS + 1) + min(len(page.lines) - 1 - line, _TOPS)) * 2 + page.after_gap[line]
+        left, words = self._side(over, LEFT)
+        known = lines.around[at] = Around(left, words, self._side(over, ABOVE)[0], place * _SPOTS)
         return known
 
-    def _beside(self, cells: Cells, at: int) -> Beside:
-        page, texts, nothing = cells.page, cells.texts, self._nothing
-        cell = page.cells[at]
-        line = page.lines[cell.line]
-        before, above = at - line[0].at, page.above(cell)
-        over = texts[above.at] if above is not None else nothing
-        left, left_words = self._side(texts[at - 1] if before else over, LEFT)
-        heading = page.heading(cell)
-        column = texts[heading.at] if heading is not None and heading is not above else nothing
-        head, head_words = self._side(column, HEAD)
-        end = len(page.lines) - 1 - cell.line
-        place = min(cell.line, _TOPS) * (_TOPS + 1) + min(end, _TOPS)
-        place = (place * 4 + min(before, 3)) * 5 + min(len(line), 4)
-        known = cells.beside[at] = Beside(
-            left, left_words, head, head_words, self._side(over, ABOVE)[0], 8 * place + 4 * page.after_gap[cell.line]
-        )
+    def _beyond(self, lines: Lines, at: int, template: int) -> int:
+        """The block of what stands under a cell, or over its column."""
+        known = lines.beyond[template].get(at)
+        if known is None:
+            page = lines.page
+            if template == BELOW:
+                other = page.below(page.cells[at])
+            else:
+                other = page.heads[at] if page.heads[at] != page.over[at] else -1  # it is described as such
+            text = lines.texts[other] if other >= 0 else self._nothing
+            known = lines.beyond[template][at] = self._side(text, template)[0]
         return known
-
-    def _shared(self, cells: Cells, at: int, kind: str) -> list[int]:
-        """The blocks that all pieces of a kind in a cell have."""
-        page, texts = cells.page, cells.texts
-        beside = cells.beside[at] or self._beside(cells, at)
-        if kind == "part":
-            under = page.below(page.cells[at])
-            return [beside.above, self._side(texts[under.at] if under is not None else self._nothing, BELOW)[0]]
-        if kind == "number":
-            first = page.lines[page.cells[at].line][0].at
-            return [
-                beside.above, beside.head, self._side(texts[first] if first < at - 1 else self._nothing, FIRST)[0]
-            ]  # fmt: skip
-        return [beside.above, beside.head]
 
     def _place(self, key: int) -> int:
-        known = self._places.get(key)
-        if known is None:
-            rest, out = divmod(key, 2)
-            rest, inside = divmod(rest, 2)
-            rest, gap = divmod(rest, 2)
-            rest, size = divmod(rest, 5)
-            rest, before = divmod(rest, 4)
-            top, end = divmod(rest, _TOPS + 1)
-            text = f"{top}:{end}:{before}:{size}{'g' if gap else '.'}{'i' if inside else '.'}{'o' if out else '.'}"
-            known = self._places[key] = self.block[PLACE][text]
+        """The block of a place: `Around.place` and `Spot.place` together."""
+        line, spot = divmod(key, _SPOTS)
+        rest, gap = divmod(line, 2)
+        top, end = divmod(rest, _TOPS + 1)
+        rest, edges = divmod(spot, 4)
+        before, size = divmod(rest, 5)
+        inside, out = divmod(edges, 2)
+        text = f"{top}:{end}:{before}:{size}{'g' if gap else '.'}{'i' if inside else '.'}{'o' if out else '.'}"
+        known = self._places[key] = self.block[PLACE][text]
         return known
 
     def _rank(self, page: Page, pieces: Sequence[Piece], kind: str) -> list[int]:
@@ -305,33 +300,35 @@ class Describer:
         ranks, last = self._ranks, len(pieces) - 1
         size: dict[str, int] = {}
         if kind == "number":
-            amounts = {text: int(_MARK.sub("", text)) for text in times if _is_amount(text)}
+            amounts = {text: cents for text in times if (cents := _cents(text)) is not None}
             tops = sorted(set(amounts.values()), reverse=True)[: _ENDS + 1]
             size = {text: 1 + tops.index(n) for text, n in amounts.items() if n in tops}
         out = []
         for k, text in enumerate(texts):
             often = min(times[text], _ENDS)
-            key = -often
-            if kind != "part":
-                key = ((min(k, _ENDS) * 4 + min(last - k, _ENDS)) * 4 + often) * 6 + size.get(text, 0)
+            key = ((min(k, _ENDS) * 4 + min(last - k, _ENDS)) * 4 + often) * 6 + size.get(text, 0)
             known = ranks.get(key)
             if known is None:
                 top = f"t{size[text] - 1}" if text in size else ""
-                place = ":" if kind == "part" else f"{min(k, _ENDS)}:{min(last - k, _ENDS)}"
-                known = ranks[key] = self.block[RANK][f":{place}:{often}:{top}"]
+                known = ranks[key] = self.block[RANK][f":{min(k, _ENDS)}:{min(last - k, _ENDS)}:{often}:{top}"]
             out.append(known)
         return out
 
-    def _alike(self, rows: Rows, keys: tuple[list[str], list[str], list[str]]) -> list[int]:
-        """Add to the pieces how many have the like left of them and over them; return the blocks of silence."""
-        block = self.block
-        silence = [block[SILENCE][""]]
-        if not keys[0]:
-            return silence
-        for side, own in zip("lhr", keys, strict=True):
-            times = Counter(own)
-            if side != "r":
-                for row, key in zip(rows, own, strict=True):
-                    row.append(block[ALIKE][f"{side}{min(times[key], 3)}{key}" if key else side])
-            silence += [block[SILENCE][f"{side}{min(n, 3)}{key}"] for key, n in times.items() if key]
+    def _silence(self, rows: Rows, lefts: Sequence[str]) -> list[int]:
+        """The blocks of silence, and added to the pieces' how many of them have the like left of them."""
+        silence = [self.block[SILENCE][""]]
+        times = Counter(lefts)
+        times.pop("", None)
+        alike = {}
+        for words, n in times.items():
+            key = words, min(n, _ENDS)
+            known = self._alike.get(key)
+            if known is None:
+                text = f"{key[1]}{words}"
+                known = self._alike[key] = self.block[ALIKE][text], self.block[SILENCE][text]
+            alike[words] = known[0]
+            silence.append(known[1])
+        for row, words in zip(rows, lefts, strict=True) if alike else ():
+            if words:
+                row.append(alike[words])
         return silence

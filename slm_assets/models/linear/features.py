@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil, log
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from slm_assets.models.linear.text import MAX_CHARS
 _WORD = re.compile(r"\w+|[^\w\s]")
 _DIGIT = re.compile(r"\d")
 _CACHE: Final = 50_000
+_LONG: Final = 200
 
 Row = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -124,6 +125,17 @@ class Tree:
         return out
 
 
+class _Line(NamedTuple):
+    """A line of a text: its words, n-grams of words and characters that are in the vocabulary; its first and last
+    word, "" where it has none."""
+
+    words: list[int]
+    grams: list[int]
+    chars: list[int]
+    first: str
+    last: str
+
+
 class Featurizer:
     """A fitted vocabulary: structured names, words, character n-grams, trees, in this order of indices."""
 
@@ -136,6 +148,7 @@ class Featurizer:
         self.trees: list[Tree] = []
         self.idf: NDArray[np.float32] = np.zeros(0, np.float32)
         self._pieces: dict[str, list[int]] = {}
+        self._seen: dict[str, _Line] = {}
 
     @property
     def size(self) -> int:
@@ -185,6 +198,7 @@ class Featurizer:
         self.idf = idf
         self.trees = trees
         self._pieces = {}
+        self._seen = {}
 
     def vocabulary(self) -> list[list[str]]:
         """The names in index order, as `restore` takes them."""
@@ -203,9 +217,10 @@ class Featurizer:
         """Feature indices and values of the structured features and the texts; repeated indices add up."""
         blocks = [self.flat(active, self.settings.path_weight)]
         for _, _, text in parts.texts:
-            words = _words(text)
-            blocks.append(self._block(self._word_ids(words), self.settings.word_weight))
-            blocks.append(self._block(self._char_ids(words), self.settings.char_weight))
+            lines = self._lines(text)
+            blocks.append(self._block(self._word_ids(lines), self.settings.word_weight))
+            if self.chars:
+                blocks.append(self._block([i for line in lines for i in line.chars], self.settings.char_weight))
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
 
     def flat(self, indices: list[int], weight: float) -> Row:
@@ -224,8 +239,42 @@ class Featurizer:
         values *= np.float32(weight) / np.sqrt(np.add.reduce(values * values))
         return index, values
 
-    def _word_ids(self, words: list[str]) -> list[int]:
-        return [i for i in map(self.words.get, self._word_grams(words)) if i is not None]
+    def _lines(self, text: str) -> list[_Line]:
+        """The lines of a text that hold words; forms and footers come again and again."""
+        cache, out = self._seen, []
+        text = text[:MAX_CHARS]
+        for written in text.split("\n") if self.settings.word_ngrams < 3 else [text]:
+            line = cache.get(written)
+            if line is None:
+                line = self._line(written)
+                if len(written) <= _LONG:
+                    if len(cache) >= _CACHE:
+                        cache.clear()
+                    cache[written] = line
+            if line.first:
+                out.append(line)
+        return out
+
+    def _line(self, written: str) -> _Line:
+        words, table = _words(written), self.words
+        if not words:
+            return _Line([], [], [], "", "")
+        grams = self._word_grams(words)
+        single = [i for i in map(table.get, words) if i is not None]
+        joint = [i for i in map(table.get, grams[len(words) :]) if i is not None]
+        return _Line(single, joint, self._char_ids(words), words[0], words[-1])
+
+    def _word_ids(self, lines: Sequence[_Line]) -> list[int]:
+        ids = [i for line in lines for i in line.words]
+        last = ""
+        for line in lines:
+            if last and self.settings.word_ngrams > 1:
+                bridge = self.words.get(f"{last} {line.first}")
+                if bridge is not None:
+                    ids.append(bridge)
+            ids += line.grams
+            last = line.last
+        return ids
 
     def _char_ids(self, words: list[str]) -> list[int]:
         ids: list[int] = []

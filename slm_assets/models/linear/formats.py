@@ -1,8 +1,8 @@
 """Dates and amounts as people write them, for places whose contract asks for them (`format`).
 
 What is written can be ambiguous (03/04, 1.234): each cast follows one convention, and training learns which
-one a text follows. Month names of other languages come from dateparser's locale data at training, amounts
-are read by price-parser.
+one a text follows. Month names of other languages come from dateparser's locale data at training. An
+amount has one form a convention, so that reading it is leaving out its marks: prediction waits for no library.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ _ENGLISH: Final = (
 MONTHS: Final = {name: n for n, name in enumerate(_ENGLISH, 1)} | {name[:3]: n for n, name in enumerate(_ENGLISH, 1)}
 
 _PART = re.compile(r"\d+|[^\W\d_]+")
+_GROUPING = re.compile(r"\D")
 _SMALL_WORD: Final = 3
 _LANGUAGES: Final = 60
 _MOST_PARTS: Final = 8
 
 _SIGN = r"(?:[A-Za-z]{1,3}\.?|[^\w\s.,+-])?"
-_POINT = re.compile(rf"{_SIGN}\s?(\d{{1,3}}(?:[,'’\s]\d{{3}})+|\d{{1,12}})(?:\.(?:\d{{1,4}}|[-–—]+))?\s?{_SIGN}")
-_COMMA = re.compile(rf"{_SIGN}\s?(\d{{1,3}}(?:[.'’\s]\d{{3}})+|\d{{1,12}})(?:,(?:\d{{1,4}}|[-–—]+))?\s?{_SIGN}")
+_POINT = re.compile(rf"{_SIGN}\s?(\d{{1,3}}(?:[,'’\s]\d{{3}})+|\d{{1,12}})(?:\.(?:(\d{{1,4}})|[-–—]+))?\s?{_SIGN}")
+_COMMA = re.compile(rf"{_SIGN}\s?(\d{{1,3}}(?:[.'’\s]\d{{3}})+|\d{{1,12}})(?:,(?:(\d{{1,4}})|[-–—]+))?\s?{_SIGN}")
 
 
 def convention(cast: str) -> str:
@@ -75,12 +76,11 @@ def written_date(piece: str, months: Mapping[str, int], *, month_first: bool) ->
 @lru_cache(20_000)
 def written_amount(piece: str, separator: str) -> Any:
     """The number of an amount with or without its currency, by its decimal separator, or ABSENT."""
-    if not (_POINT if separator == "." else _COMMA).fullmatch(piece):
+    found = (_POINT if separator == "." else _COMMA).fullmatch(piece)
+    if found is None:
         return ABSENT
-    from price_parser import Price
-
-    amount = Price.fromstring(piece.replace("’", "'"), decimal_separator=separator).amount
-    return ABSENT if amount is None else float(amount)
+    whole, decimals = found.groups()
+    return float(f"{_GROUPING.sub('', whole)}.{decimals or 0}")
 
 
 def month_names(words: Iterable[str]) -> dict[str, int]:

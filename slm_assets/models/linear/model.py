@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from heapq import heappop, heappush
 from math import exp, log
 from typing import Any, Final
@@ -30,6 +31,7 @@ _DOUBTS: Final = 30
 _ALTERNATIVES: Final = 4
 _LAST_RESORT: Final = 0.02
 _DIM: Final = 0.01
+_GAINS: Final = 10_000
 
 Weights = NDArray[np.float32]
 
@@ -62,7 +64,7 @@ class _Turn:
         return self._readings[group]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Filled:
     value: Any
     probability: float
@@ -110,6 +112,8 @@ class LinearModel:
         for u, unit in enumerate(structure.units):
             self._units[stage_of(unit.path, structure.stages)].append(u)
         self._asked = _asked(structure)
+        self._heard = [_is_heard(features, stage) for stage in structure.stages]
+        self._gains: dict[tuple[int, ...], Weights] = {}
         self._factor_of = {u: f for f, factor in enumerate(structure.factors) for u in factor.units}
         self._labels = {label.name: k for k, label in enumerate(tagger.labels)} if tagger else {}
         self._there = [
@@ -253,7 +257,7 @@ class LinearModel:
         features, k = self.features, stages[-1]
         names: list[str] = []
         for stage in stages:
-            if stage:
+            if stage and self._heard[stage - 1]:
                 names += names_of_stage(made.output, self.structure.stages, stage - 1)
             if stage and stage == self.structure.mentions:
                 names += turn.read(made.output).mentions()
@@ -261,9 +265,15 @@ class LinearModel:
         active.update(fresh)
         passed = features.trees[k].passed(active) if k < len(features.trees) else []
         if fresh or passed:
-            amounts = [features.settings.path_weight] * len(fresh) + [features.settings.tree_weight] * len(passed)
-            rows = np.asarray(fresh + passed, np.int64)
-            made.scores = made.scores + self.sum_rows(rows, np.asarray(amounts, np.float32))
+            rows = (len(fresh), *fresh, *passed)
+            gain = self._gains.get(rows)
+            if gain is None:
+                amounts = [features.settings.path_weight] * len(fresh) + [features.settings.tree_weight] * len(passed)
+                gain = self.sum_rows(np.asarray(rows[1:], np.int64), np.asarray(amounts, np.float32))
+                if len(self._gains) >= _GAINS:
+                    self._gains.clear()
+                self._gains[rows] = gain
+            made.scores = made.scores + gain
 
     def _choose(self, turn: _Turn, made: _Made, f: int, moved: dict[Any, int]) -> list[int]:
         """The shapes that a factor gives its units."""
@@ -375,13 +385,24 @@ class LinearModel:
         self, turn: _Turn, source: Source, path: Path, decoded: Json, chance: float, *, must: bool
     ) -> list[_Filled]:
         found = turn.read(decoded).find(self._labels[source.extra], source.cast, must=must)
-        at = max((i for i, step in enumerate(path) if isinstance(step, int)), default=-1)
+        at = _last_item(path)
         if at >= 0:
             array = get(decoded, path[:at])
             items = in_order(found, len(array))
             k = int(path[at])
             found = [items[k]] if k < len(items) else []
         return [_Filled(item.value, chance * item.probability, item) for item in found[:4]]
+
+
+@lru_cache(1_000)
+def _last_item(path: Path) -> int:
+    """Where a path last enters an item of an array, −1 for nowhere."""
+    return max((i for i, step in enumerate(path) if isinstance(step, int)), default=-1)
+
+
+def _is_heard(features: Featurizer, stage: Path) -> bool:
+    """Whether any feature tells of what a stage decides."""
+    return bool(stage) and any(name.startswith(f"out:/{stage[-1]}") for name in features.names)
 
 
 def _asked(structure: Structure) -> list[bool]:

@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Final
 
 TEMPLATES: Final = (
-    "left", "first", "above", "head", "right", "below", "own", "place", "rank", "words", "unit", "alike", "silence",
+    "left", "above", "head", "right", "below", "own", "place", "rank", "words", "unit", "alike", "silence",
 )  # fmt: skip
-LEFT, FIRST, ABOVE, HEAD, RIGHT, BELOW, OWN, PLACE, RANK, WORDS, UNIT, ALIKE, SILENCE = range(len(TEMPLATES))
-"""What stands left, else above; first on the line; in the line above; over the column; right; in the line below; how
+LEFT, ABOVE, HEAD, RIGHT, BELOW, OWN, PLACE, RANK, WORDS, UNIT, ALIKE, SILENCE = range(len(TEMPLATES))
+"""What stands left, else above; in the line above; over the column; right; in the line below; how
 the piece is written; where it stands; which of its kind it is; its words; the unit before it; how many pieces have
-the like beside or over them; and what the text holds if none of the pieces is meant."""
+the like left of them; and what the text holds if none of the pieces is meant."""
 
 _WORD: Final = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*|[^\w\s]")
 _ZEROS: Final = re.compile("0{2,}")
@@ -55,12 +55,12 @@ def _inside(text: str) -> list[str]:
 
 
 def _each(text: str) -> list[str]:
-    return [text[:2], *(text[:2] + word for word in text[2:].split(" "))]
+    return [text[:1], *(text[:1] + word for word in text[1:].split(" ") if word)]
 
 
 _NAMES: Final[dict[int, Callable[[str], list[str]]]] = {
     **dict.fromkeys((LEFT, ABOVE, HEAD), lambda text: _side(text, True)),
-    **dict.fromkeys((FIRST, RIGHT, BELOW), lambda text: _side(text, False)),
+    **dict.fromkeys((RIGHT, BELOW), lambda text: _side(text, False)),
     **dict.fromkeys((OWN, PLACE, RANK), _fields),
     **dict.fromkeys((ALIKE, SILENCE), _each),
     WORDS: _inside,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from slm_assets.models.linear.text import MAX_CHARS
 
-_CELL: Final = re.compile(r"[^ \t\n\r\f\v]+(?: [^ \t\n\r\f\v]+)*|[\n\f\v]")
+_CELL: Final = re.compile(r"[^ \t\r]+(?: [^ \t\r]+)*")
 _DIGIT: Final = re.compile(r"\d")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _FEW_LETTERS: Final = 4
-_CLIMB: Final = 40
 _CACHE: Final = 20_000
 
 
@@ -30,34 +30,64 @@ class Cell(NamedTuple):
 _cell: Final = partial(tuple.__new__, Cell)  # without the constructor in Python
 
 
+class Written(NamedTuple):
+    """A line by itself: every digit a 0; that in lower case, of equal length; where its cells start and end; which of
+    them are figures."""
+
+    zeros: str
+    norm: str
+    cells: tuple[tuple[int, int], ...]
+    figures: tuple[bool, ...]
+
+
+@lru_cache(_CACHE)
+def _written(line: str) -> Written:
+    zeros = _DIGIT.sub("0", line)
+    norm = "İ".join(map(str.lower, zeros.split("İ")))  # the one letter whose lower case is two
+    cells = tuple(found.span() for found in _CELL.finditer(zeros))
+    return Written(zeros, norm, cells, tuple(is_figure(norm[start:end]) for start, end in cells))
+
+
 class Page:
     """The first MAX_CHARS characters of a text. `norm`: in lower case with every digit 0, of equal length;
-    `zeros`: as it is but for the digits, between two line breaks."""
+    `zeros`: as it is but for the digits, between two line breaks; `lines`: the cells of those that have any,
+    `written`: what stands in them, `begins`: where; `over`: of each cell the one that the line above holds over it,
+    `heads`: the nearest above it that is no figure, with nothing but figures between, both −1 for none."""
 
     def __init__(self, text: str) -> None:
         self.text = text[:MAX_CHARS]
-        plain = _DIGIT.sub("0", self.text)
-        self.zeros = f"\n{plain}\n"
-        self.norm = "İ".join(map(str.lower, plain.split("İ")))  # the one letter whose lower case is two
+        known = [_written(line) for line in self.text.replace("\f", "\n").replace("\v", "\n").split("\n")]
+        self.zeros = "\n".join(["", *[line.zeros for line in known], ""])
+        self.norm = "\n".join([line.norm for line in known])
         self.cells: list[Cell] = []
         self.lines: list[list[Cell]] = []
+        self.written: list[Written] = []
+        self.begins: list[int] = []
         self.after_gap: list[bool] = []
-        begins, breaks = 0, 1
-        for start, end in [found.span() for found in _CELL.finditer(plain)]:
-            if plain[start] in "\n\f\v":
-                begins, breaks = end, breaks + 1
-                continue
-            if breaks:
-                self.lines.append([])
-                self.after_gap.append(breaks > 1)
-                breaks = 0
-            cell = _cell((start, end, len(self.lines) - 1, start - begins, len(self.cells)))
-            self.lines[-1].append(cell)
-            self.cells.append(cell)
+        self.over: list[int] = []
+        self.heads: list[int] = []
+        figures: list[bool] = []
+        above: list[Cell] = []
+        at, gap = 0, False
+        for line in known:
+            if line.cells:
+                first, n = len(self.cells), len(self.lines)
+                own = [_cell((at + a, at + b, n, a, k)) for k, (a, b) in enumerate(line.cells, first)]
+                self.cells += own
+                figures += line.figures
+                for cell in own:
+                    over = _overlapping(cell, above, len(own))
+                    self.over.append(over)
+                    self.heads.append(self.heads[over] if over >= 0 and figures[over] else over)
+                above = own
+                self.lines.append(own)
+                self.written.append(line)
+                self.begins.append(at)
+                self.after_gap.append(gap)
+            gap = not line.cells
+            at += len(line.zeros) + 1
         self.size = len(self.cells)
         self._starts = [cell.start for cell in self.cells]
-        self._above: dict[int, Cell | None] = {}
-        self._headings: dict[int, Cell | None] = {}
 
     def cell_at(self, offset: int) -> Cell:
         """The cell that holds an offset."""
@@ -72,45 +102,26 @@ class Page:
 
     def above(self, cell: Cell) -> Cell | None:
         """What the line above holds over it."""
-        known = self._above.get(cell.at, cell)
-        if known is cell:  # nothing stands over itself
-            known = self._above[cell.at] = self._over(cell, cell.line - 1)
-        return known
+        over = self.over[cell.at]
+        return self.cells[over] if over >= 0 else None
 
-    def below(self, cell: Cell) -> Cell | None:
-        """What the line below holds under it."""
-        return self._over(cell, cell.line + 1)
+    def below(self, cell: Cell) -> int:
+        """What the line below holds under it, −1 for nothing."""
+        if cell.line + 1 == len(self.lines):
+            return -1
+        return _overlapping(cell, self.lines[cell.line + 1], len(self.lines[cell.line]))
 
-    def _over(self, cell: Cell, line: int) -> Cell | None:
-        if not 0 <= line < len(self.lines):
-            return None
-        own = self.lines[line]
-        if len(own) == 1 and len(self.lines[cell.line]) == 1:
-            return own[0]
-        left, right = cell.column, cell.column + cell.end - cell.start
-        for other in own:
-            if other.column < right and other.column + other.end - other.start > left:
-                return other
-        return None
 
-    def heading(self, cell: Cell) -> Cell | None:
-        """The nearest cell above it that is no figure, with nothing but figures between."""
-        passed = []
-        found: Cell | None = cell
-        for _ in range(_CLIMB):
-            assert found is not None
-            if found.at in self._headings:
-                found = self._headings[found.at]
-                break
-            passed.append(found.at)
-            found = self.above(found)
-            if found is None or not is_figure(self.norm[found.start : found.end]):
-                break
-        else:
-            found = None
-        for index in passed:
-            self._headings[index] = found
-        return found
+def _overlapping(cell: Cell, others: Sequence[Cell], count: int) -> int:
+    """The first cell of another line that shares a column with a cell of a line of `count`, −1 for none. What stands
+    alone in both lines belongs together."""
+    if count == 1 and len(others) == 1:
+        return others[0].at
+    left, right = cell.column, cell.column + cell.end - cell.start
+    for start, end, _, column, at in others:
+        if column < right and column + end - start > left:
+            return at
+    return -1
 
 
 @lru_cache(_CACHE)

@@ -7,19 +7,21 @@ stands at several places). Fields of listed items: each piece by itself. Predict
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slm_assets.models.linear.choice import Choice, Ranker
-from slm_assets.models.linear.formats import convention
+from slm_assets.models.linear.choice import Ranker
 from slm_assets.models.linear.paths import ABSENT, Path
 from slm_assets.models.linear.scan import Piece
-from slm_assets.models.linear.spans import Document, Found, Label, casts_of
+from slm_assets.models.linear.spans import Document, Found, Label
 from slm_assets.models.linear.text import MAX_CHARS
+
+Floats = NDArray[np.float64]
 
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _END: Final = "|"
@@ -36,28 +38,25 @@ class Ranked:
         self._labels = labels
         self._docs = docs
         self._ranker = ranker
-        choices = ranker.choices
-        self._choice = {label: (c, k) for c, choice in enumerate(choices) for k, label in enumerate(choice.labels)}
-        self._choices = choices
-        self._values_of: dict[tuple[int, str], dict[str, Any]] = {}
-        self._chances_of: dict[int, NDArray[np.float64]] = {}
         self._found: dict[tuple[int, str], list[Found]] = {}
-        self._tops: dict[int, tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]] = {}
+        self._tops: dict[int, tuple[list[tuple[tuple[int, Piece], float, Mapping[str, Any]]], float]] = {}
 
     def __contains__(self, label: int) -> bool:
-        return label in self._choice
-
-    def _chances(self, c: int) -> tuple[list[tuple[int, Piece]], NDArray[np.float64]]:
-        """The pieces of a choice and the probability [pieces and silence, labels] of each."""
-        pieces, own = self._scored[c]
-        chances = self._chances_of.get(c)
-        if chances is None:
-            chances = self._chances_of[c] = _probabilities(self._choices[c], own)
-        return pieces, chances
+        return label in self._ranker.place
 
     @cached_property
-    def _scored(self) -> list[tuple[list[tuple[int, Piece]], NDArray[np.float64]]]:
-        return self._ranker.scores(self._docs)
+    def _scored(self) -> tuple[list[list[tuple[int, Piece]]], list[list[float]], list[int]]:
+        """Per choice its pieces; per column the probabilities of all choices' pieces; where each choice's begin,
+        silence after them."""
+        found, sums = self._ranker.scores(self._docs)
+        starts = [0, *accumulate(len(pieces) + 1 for pieces in found)]
+        return found, probabilities(self._ranker, sums, starts).T.tolist(), starts
+
+    def _chances(self, label: int) -> tuple[list[tuple[int, Piece]], list[float]]:
+        """The pieces that a label may stand for, and the probability of each and of silence."""
+        c, column = self._ranker.place[label]
+        found, chances, starts = self._scored
+        return found[c], chances[column][starts[c] : starts[c + 1]]
 
     def find(self, label: int, reading: str, *, must: bool) -> list[Found]:
         """Values for a label, the likeliest first; none where silence is likelier, unless there `must` be one."""
@@ -78,19 +77,18 @@ class Ranked:
                 d, (start, end) = piece
                 total[value] = chance
                 best[value] = (self._docs[d].path, start, end)
-        ranked = sorted(best, key=total.__getitem__, reverse=True)
+        ranked = sorted(best, key=total.__getitem__, reverse=True) if len(best) > 1 else best
         return [Found(v, *best[v], min(1.0, total[v]), total[v] > silence) for v in ranked]
 
-    def _likely(self, label: int) -> tuple[list[tuple[tuple[int, Piece], float, dict[str, Any]]], float]:
+    def _likely(self, label: int) -> tuple[list[tuple[tuple[int, Piece], float, Mapping[str, Any]]], float]:
         """The likeliest pieces with a value, their chances and values by convention ("": any); the chance of none."""
         known = self._tops.get(label)
         if known is None:
-            c, k = self._choice[label]
-            pieces, chances = self._chances(c)
-            column = chances[:, k].tolist()
+            pieces, column = self._chances(label)
             silence = column.pop()
-            tops: list[tuple[tuple[int, Piece], float, dict[str, Any]]] = []
-            for at in sorted(range(len(column)), key=column.__getitem__, reverse=True)[:_READ]:
+            tops: list[tuple[tuple[int, Piece], float, Mapping[str, Any]]] = []
+            order = sorted(range(len(column)), key=column.__getitem__, reverse=True)[:_READ]
+            for at in order:
                 if tops and column[at] < _FAINT:
                     break
                 values = self._read(label, pieces[at])
@@ -99,31 +97,25 @@ class Ranked:
             known = self._tops[label] = (tops, silence)
         return known
 
-    def _read(self, label: int, piece: tuple[int, Piece]) -> dict[str, Any]:
-        """The values of a piece by convention."""
+    def _read(self, label: int, piece: tuple[int, Piece]) -> Mapping[str, Any]:
         d, (start, end) = piece
-        key = self._ranker.family[label], self._docs[d].text[start:end]
-        out = self._values_of.get(key)
-        if out is None:
-            out = self._values_of[key] = {"": ABSENT}
-            for name, value in casts_of(self._labels[label], key[1]):
-                out.setdefault(convention(name), value)
-                if out[""] is ABSENT:
-                    out[""] = value
-        return out
+        return self._ranker.read(label, self._docs[d].text[start:end])
 
     def told(self, label: int) -> list[tuple[int, int, Found]]:
         """The values of an item's field: text, line (unlike those of other texts), value; also unlikely ones, which
         are not `told`."""
-        c, k = self._choice[label]
-        pieces, chances = self._chances(c)
-        rivals = [n for n, name in enumerate(self._choices[c].listed) if name == self._choices[c].listed[k]]
-        best = chances[:-1, rivals].max(axis=1)  # a piece is one field of an item
+        pieces, column = self._chances(label)
+        likely = [at for at, chance in enumerate(column[:-1]) if chance > _UNLIKELY]
+        if not likely:
+            return []
+        rivals = [self._chances(rival)[1] for rival in self._ranker.rivals[label]]
         out = []
-        for at in np.flatnonzero((chances[:-1, k] > _UNLIKELY) & (chances[:-1, k] >= best)).tolist():
+        for at in likely:
+            chance = column[at]
+            if any(rival[at] > chance for rival in rivals):  # a piece is one field of an item
+                continue
             value = self._read(label, pieces[at])[""]
             if value is not ABSENT:
-                chance = float(chances[at, k])
                 d, (start, end) = pieces[at]
                 line = d * MAX_CHARS + self._docs[d].page.cell_at(start).line
                 out.append((d, line, Found(value, self._docs[d].path, start, end, chance, chance > 0.5)))
@@ -132,7 +124,7 @@ class Ranked:
     def mentions(self) -> list[str]:
         """Names of structured features: what stands beside the values that no text lacks."""
         out: list[str] = []
-        for choice in self._choices:
+        for choice in self._ranker.choices:
             for label, silent, listed in zip(choice.labels, choice.silent, choice.listed, strict=True):
                 if not silent and not listed and choice.kind in _TELLING:
                     found = self.find(label, "", must=True)
@@ -141,9 +133,7 @@ class Ranked:
 
     def possible(self, label: int) -> float:
         """The probability of the likeliest piece."""
-        c, k = self._choice[label]
-        chances = self._chances(c)[1][:-1, k]
-        return float(chances.max()) if len(chances) else 0.0
+        return max(self._chances(label)[1][:-1], default=0.0)
 
 
 def _near(name: str, docs: Sequence[Document], found: Found) -> list[str]:
@@ -162,16 +152,17 @@ def _near(name: str, docs: Sequence[Document], found: Found) -> list[str]:
     ]  # fmt: skip
 
 
-def _probabilities(choice: Choice, own: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of one value: the softmax over pieces and silence. Of a listed one: of each piece by itself."""
-    single, listed, spoken = choice.columns
-    out = 1 / (1 + np.exp(-np.clip(own, -50, 50))) if listed or len(own) == 1 else own
-    if single and len(own) > 1:
-        chosen = own[:, single] if listed else own
-        chosen[-1, spoken] = -np.inf
-        raised = np.exp(chosen - np.maximum.reduce(chosen, axis=0))
-        shares: NDArray[np.float64] = raised / np.add.reduce(raised, axis=0)
-        if not listed:
-            return shares
-        out[:, single] = shares
+def probabilities(ranker: Ranker, sums: Floats, starts: Sequence[int]) -> Floats:
+    """Of one value: the softmax over pieces and silence. Of a listed one: of each piece by itself. All choices in one
+    table [pieces and silence of each, columns], 0 where a column has no say; `starts`: where each choice's begin."""
+    out = np.full(sums.shape, -np.inf)
+    for columns, spoken, (start, end) in zip(ranker.columns, ranker.spoken, pairwise(starts), strict=True):
+        out[start:end, columns] = sums[start:end, columns]
+        if spoken and end - start > 1:
+            out[end - 1, spoken] = -np.inf
+    listed = out[:, ranker.listed] if ranker.listed else None
+    np.exp(out - np.maximum.reduce(out, axis=0), out=out)
+    out /= np.add.reduce(out, axis=0)
+    if listed is not None:
+        out[:, ranker.listed] = 1 / (1 + np.exp(-np.clip(listed, -50, 50)))
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -37,10 +37,10 @@ _PARTS: Final = 4
 _MOST_PARTS: Final = 10
 
 
-def dates(page: Page) -> Iterator[Piece]:
+@lru_cache(_CACHE)
+def dates(norm: str) -> tuple[Piece, ...]:
     """Day, month and year in figures or with the month as a word."""
-    for found in _DATE.finditer(page.text):
-        yield found.span()
+    return tuple(found.span() for found in _DATE.finditer(norm)) if "0" in norm else ()
 
 
 @lru_cache(_CACHE)
@@ -91,25 +91,38 @@ def _trimmed(text: str, start: int, end: int) -> Piece | None:
     return (start, end) if _LETTER.search(text, start, end) else None
 
 
-IN_CELLS: Final[dict[str, Callable[[str], tuple[Piece, ...]]]] = {"number": numbers, "code": codes, "part": parts}
-"""Name of a scanner that looks at one cell alone → the pieces of a cell, in order, that may be a value of the kind."""
+_IN_CELLS: Final[dict[str, Callable[[str], tuple[Piece, ...]]]] = {
+    "date": dates,
+    "number": numbers,
+    "code": codes,
+    "part": parts,
+}
 
+_FIGURES: Final = ("date", "number", "code")
 
 WORDS_OF: Final = "words:"
 """A scanner that looks for words: `words:eur|usd`."""
 
 
-def scan(page: Page, scanner: str) -> list[Piece]:
-    """The pieces of a text that a scanner finds, in order, each once."""
+def may_hold(scanner: str, norm: str) -> bool:
+    """Whether a scanner may find anything in a string."""
+    return "0" in norm if scanner in _FIGURES else True
+
+
+def pieces_of(scanner: str, norm: str) -> Sequence[Piece]:
+    """The pieces of a cell that a scanner finds, in order, each once."""
     if scanner.startswith(WORDS_OF):
-        return _stated(page.norm, scanner.removeprefix(WORDS_OF).split("|"))
-    if scanner == "date":
-        return list(dates(page))
-    find, norm = IN_CELLS[scanner], page.norm
+        return _stated(norm, scanner.removeprefix(WORDS_OF).split("|"))
+    return _IN_CELLS[scanner](norm)
+
+
+def scan(page: Page, scanner: str) -> list[Piece]:
+    """The pieces of a text that a scanner finds."""
+    norm = page.norm
     return [
         (cell.start + start, cell.start + end)
         for cell in page.cells
-        for start, end in find(norm[cell.start : cell.end])
+        for start, end in pieces_of(scanner, norm[cell.start : cell.end])
     ]
 
 
