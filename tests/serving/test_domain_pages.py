@@ -29,7 +29,8 @@ def watched(registry: Registry, sentence: str = "live answers match less") -> No
         open_window(registry, "tiny", actor="ada", make=lambda _number, columns=columns: columns)
         live = [
             {"role": "triage", "metric": "match", "value": 0.9 - number / 20, "low": 0.8, "high": 0.95, "n": 400},
-            {"role": "triage", "metric": "promoted_match", "value": 0.93, "low": None, "high": None, "n": 0},
+            {"role": "triage", "metric": "promoted", "value": 0.93, "low": None, "high": None, "n": 0},
+            {"role": "", "metric": "psi:/text", "value": 0.1, "low": None, "high": None, "n": 400},
             {"role": "", "metric": "turns", "value": 400.0 * number, "low": None, "high": None, "n": 400},
         ]
         triggers = [
@@ -56,6 +57,7 @@ def test_a_domain_s_page_says_what_serves_and_what_happened(home, registry, serv
     text = serve(home).get("/domains/tiny").text
     for said in ("slm rollback tiny", "live answers match less", "match · triage", "tester", "evaluation of v1"):
         assert said in text, said
+    assert "psi: /text" in text and "<details>" in text
     assert text.count("<svg") >= 3 and 'class="ref"' in text and 'class="bar"' in text
     assert all(f">{name}</span>" in text for name in ("floor", "target", "validity", "serving"))
     assert text.count('class="warn"') >= 6, "a strip of three windows and two triggers that are not quiet"

@@ -15,6 +15,8 @@ from slm_assets.stages.experiments.versions import Version, versions
 from slm_assets.stages.standing import record_of
 
 WINDOWS, VERSIONS, EVENTS = 40, 20, 30
+MATCH, PROMOTED, OF_FIELDS = "match", "promoted", "psi:"
+FIRST = ("match", "new", "outcome: any", "outcome", "valid", "turns", "instead")
 TRIGGERS = ("quality", "outcome", "validity", "distribution", "volume", "contract", "staleness")
 
 
@@ -25,6 +27,7 @@ class Chart:
     title: str
     points: list[Point]
     reference: float | None = None
+    of_field: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,19 +121,28 @@ def _trigger_history(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def _live(rows: Iterable[Row]) -> list[Chart]:
-    """A chart per number of the windows; a `promoted …` number is the reference of the one it is named after."""
+    """A chart per number of the windows that was ever other than zero, those that decide first; the promoted score is
+    the level that live answers are held against."""
     series: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         series.setdefault((row["metric"], row["role"]), []).append(row)
     charts = []
     for (metric, role), found in sorted(series.items()):
-        if metric.startswith("promoted_"):
+        if metric == PROMOTED or not any(row["value"] for row in found):
             continue
-        promoted = series.get((f"promoted_{metric}", role))
+        promoted = series.get((PROMOTED, role)) if metric == MATCH else None
         points = [Point(f"w{r['number']}", r["value"], r["low"], r["high"], r["n"]) for r in found]
-        title = metric.replace("_", " ") + (f" · {role}" if role else "")
-        charts.append(Chart(title, points, promoted[-1]["value"] if promoted else None))
-    return charts
+        title = _words(metric) + (f" · {role}" if role else "")
+        charts.append(Chart(title, points, promoted[-1]["value"] if promoted else None, metric.startswith(OF_FIELDS)))
+    return sorted(
+        charts, key=lambda chart: next((i for i, name in enumerate(FIRST) if chart.title.startswith(name)), 99)
+    )
+
+
+def _words(metric: str) -> str:
+    """A metric's name for a title; places of the input stay as they are."""
+    kind, colon, place = metric.partition(":")
+    return f"{kind.replace('_', ' ')}{colon and ': '}{place if place.startswith('/') else place.replace('_', ' ')}"
 
 
 def _scores(registry: Registry, name: str) -> list[Chart]:
