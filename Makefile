@@ -21,7 +21,7 @@ $(VENV)/.ready: requirements/dev.txt requirements/bootstrap.txt pyproject.toml
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: install  ## Install, then one config becomes a deployed, rolled-back and redeployed model.
+demo: install  ## Install, then a model is built, meets a changed world, and improves itself while it serves.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 test: install lint  ## Install, lint and run every test.

@@ -134,9 +134,11 @@ def _live(rows: Iterable[Row]) -> list[Chart]:
         points = [Point(f"w{r['number']}", r["value"], r["low"], r["high"], r["n"]) for r in found]
         title = _words(metric) + (f" · {role}" if role else "")
         charts.append(Chart(title, points, promoted[-1]["value"] if promoted else None, metric.startswith(OF_FIELDS)))
-    return sorted(
-        charts, key=lambda chart: next((i for i, name in enumerate(FIRST) if chart.title.startswith(name)), 99)
-    )
+    return sorted(charts, key=_place)
+
+
+def _place(chart: Chart) -> int:
+    return next((place for place, name in enumerate(FIRST) if chart.title.startswith(name)), len(FIRST))
 
 
 def _words(metric: str) -> str:
