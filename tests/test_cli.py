@@ -200,7 +200,7 @@ def test_schema_is_a_json_schema_with_the_seven_blocks(workplace):
 def test_every_command_has_help_with_an_example(workplace):
     from typer.main import get_command
 
-    from slm_assets.cli.main import app
+    from slm_assets.cli.commands import app
 
     def walk(command, path):
         for name, child in getattr(command, "commands", {}).items():
@@ -243,7 +243,7 @@ def test_a_group_alone_says_what_it_says_among_all_commands(arguments, monkeypat
     from typer.testing import CliRunner
 
     from slm_assets import cli
-    from slm_assets.cli.main import app as everything
+    from slm_assets.cli.commands import app as everything
 
     monkeypatch.setenv("COLUMNS", "120")
     for name in cli.GROUPS:
@@ -260,7 +260,7 @@ def test_help_answers_at_once(workplace):
     assert workplace.slm("--help").returncode == 0
     assert time.monotonic() - started < 30, "the help must not import the engine room"
     heavy = ("dagster", "pandas", "sklearn", "daft")
-    code = f"import sys, slm_assets.cli.main; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, slm_assets.cli.commands; print([m for m in {heavy} if m in sys.modules])"
     import subprocess
     import sys
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from slm_assets import api, canonical
-from slm_assets.cli.main import app
+from slm_assets.cli.commands import app
 from slm_assets.engines.in_process import make_cell
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home

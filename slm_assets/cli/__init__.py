@@ -53,6 +53,6 @@ def asked(arguments: list[str]) -> Typer:
         app = root_app()
         app.add_typer(group(arguments[0]), name=arguments[0])
         return app
-    from slm_assets.cli.main import app as everything
+    from slm_assets.cli.commands import app as everything
 
     return everything

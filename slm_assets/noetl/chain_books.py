@@ -37,8 +37,11 @@ MONITOR = tuple(stage.name for stage in WATCH)
 pipeline."""
 
 OUTCOMES = ("promoted", "held", "deferred")
+_WINDOW_HELD = f'{{"outcome":"held","window":"{var("window")}"}}'
 _KEPT = ("version", "run_dir")
 """Read again at every step that sets something: a server forgets what an earlier step set under `vars`."""
+_WINDOW = {"window": "version", "window_dir": "run_dir"}
+"""The same of a window, under names of its own: a stage tells both alike."""
 
 _BASE: dict[str, Any] = {
     "domain": "name", "version": "version?", "run_dir": "path?",
@@ -89,12 +92,15 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
                 f"What {stage.name} said",
                 _read(f"{var('window_dir')}/{stage.name}.json", '"gate":', ("go", "held", "deferred")),
                 arc(after, "vars.gate == 'go'"),
-                arc("not_due" if last else "held", "vars.gate == 'held'"),
+                arc("not_due" if last else "window_held", "vars.gate == 'held'"),
                 arc("failed"),
-                results=("gate",),
+                results={"gate": "gate", **_WINDOW},
             ),
         ]  # fmt: skip
-    quiet = shell("not_due", "No trigger fired", """echo '{"outcome": "not_due"}'""", arc("end"))
+    quiet = [
+        shell("not_due", "No trigger fired", """echo '{"outcome":"not_due"}'""", arc("end")),
+        shell("window_held", "A gate held the window: nothing is learnt from it", f"echo '{_WINDOW_HELD}'", arc("end")),
+    ]
     inputs = {
         **{key: value(key) for key in ("runtime", "pb_prefix", "pb_suffix", "domain")},
         **handed_on(var("version"), var("run_dir")),
@@ -107,8 +113,8 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
         *check_step({**_checked(stages), **_BASE}, [arc("open_window")]),
         _open_window(arc(watching[0].name)),
         *steps,
-        quiet,
-        _open("Open the next version, or take the one that was asked for", arc("retrain"), reason="drift, by NoETL"),
+        *quiet,
+        _open("Open a new version, or the one that was asked for", arc("retrain"), reason="drift, by NoETL"),
         call("retrain", "The whole chain of that version", "pipeline", inputs, arc("read_outcome"),
              result="outcome", timeout_s=chain_s),
         shell(
@@ -140,9 +146,10 @@ def _checked(stages: Sequence[Stage]) -> dict[str, Any]:
 
 
 def _open(desc: str, then: Arc, reason: str = "") -> Step:
-    given = f"--new --reason '{reason}' " if reason else ""
+    """`reason`: a new version even if nothing changed. Where one was asked for, that one is made and no other."""
+    given = f""" $([ -n "$version" ] || echo --new) --reason '{reason}'""" if reason else ""
     script = (
-        f"exec slm open '{value('domain')}' {given}${{version:+--version \"$version\"}} "
+        f"exec slm open '{value('domain')}'{given} ${{version:+--version \"$version\"}} "
         '${run_dir:+--run-dir "$run_dir"} --json'
     )
     return shell("open", desc, script, then, results=_KEPT, prelude=chosen(*_KEPT), log=HOME_LOG, timeout_s=10 * MINUTE)

@@ -74,16 +74,17 @@ def shell(
     desc: str,
     script: str,
     *arcs: Arc,
-    results: Sequence[str] = (),
+    results: Sequence[str] | Mapping[str, str] = (),
     prelude: str = "",
     log: str = "",
     timeout_s: int = MINUTE,
     env: Mapping[str, str] | None = None,
 ) -> Step:
     """A step that runs a script under `set -euo pipefail`; a server, which goes on after a failure, is led to
-    `failed`. `results`: fields of the JSON that it prints, readable as vars by the steps after it. `log`: a file
-    that also gets what the script says on stderr, which the local runtime drops; `prelude` comes before it. `env`:
-    variables that a server sets; locally the process's own are there."""
+    `failed`. `results`: fields of the JSON that it prints, readable as vars by the steps after it; var → field
+    where a var has another name. `log`: a file that also gets what the script says on stderr, which the local
+    runtime drops; `prelude` comes before it. `env`: variables that a server sets; locally the process's own are
+    there."""
     folder = ['mkdir -p "${SLM_HOME:-.slm}"'] if log == HOME_LOG else []
     lines = [
         "set -euo pipefail",
@@ -95,10 +96,11 @@ def shell(
     tool = shell_tool("\n".join(lines) + "\n", timeout_s) | ({"env": dict(env)} if env else {})
     step: Step = {"step": name, "desc": desc, "tool": tool}
     if results:
-        step["vars"] = {key: f"{{{{ result.{key} }}}}" for key in results}
+        fields = dict(results) if isinstance(results, Mapping) else dict(zip(results, results, strict=True))
+        step["vars"] = {key: f"{{{{ result.{field} }}}}" for key, field in fields.items()}
         # A step that failed may have printed no JSON, and a server sets before it chooses an arc.
         read = "{{{{ ({0}.stdout | fromjson).{1} if {0}.exit_code == 0 else '' }}}}"
-        step["set"] = {"vars": {key: read.format(name, key) for key in results}}
+        step["set"] = {"vars": {key: read.format(name, field) for key, field in fields.items()}}
     if arcs:
         step["next"] = go(arc("failed", f"{DISTRIBUTED} and {name}.exit_code != 0"), *arcs)
     return step

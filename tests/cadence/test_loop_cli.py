@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from slm_assets import api, canonical
 from slm_assets.automation import tags
 from slm_assets.automation.instance import instance_for
-from slm_assets.cli.main import app
+from slm_assets.cli.commands import app
 from slm_assets.definitions import build
 from slm_assets.gates.types import Trigger
 from slm_assets.stages.cadence.reports import freshness

@@ -37,7 +37,7 @@ def test_a_generated_page_is_what_the_code_says(path):
 def test_every_key_and_every_command_has_its_place():
     from typer.main import get_command
 
-    from slm_assets.cli.main import app
+    from slm_assets.cli.commands import app
     from slm_assets.domain.config import DomainConfig
     from slm_assets.domain.keys import walk
 

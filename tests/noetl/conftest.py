@@ -20,11 +20,11 @@ __all__ = ["empty", "empty_url", "home", "postgres", "postgres_url", "slm"]
 @pytest.fixture
 def slm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlm:
     """First on PATH; every stage says go."""
-    from slm_assets.stages.table import STAGES
+    from slm_assets.stages.table import BY_NAME
 
     fake = FakeSlm.at(tmp_path / "fake")
-    for stage in STAGES:
-        fake.answers(stage.name, "go")
+    for stage in BY_NAME:
+        fake.answers(stage, "go")
     monkeypatch.setenv("PATH", f"{fake.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SLM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RUST_BACKTRACE", "0")

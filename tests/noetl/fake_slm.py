@@ -13,12 +13,15 @@ here={here}
 {{ printf '%s\\0' "$@"; printf '\\n\\0'; }} >> "$here/calls"
 case "$1" in
   open)
-    version=v3 run_dir=$here/run
+    version=v3 run_dir=$here/run new= named=
     while [ $# -gt 0 ]; do
-      [ "$1" = --version ] && version=$2
+      [ "$1" = --window ] && {{ printf '{{"window": "w1", "window_dir": "%s"}}\\n' "$here/window"; exit 0; }}
+      [ "$1" = --new ] && new=yes
+      [ "$1" = --version ] && version=$2 named=yes
       [ "$1" = --run-dir ] && run_dir=$2
       shift
     done
+    [ -z "$new" ] || [ -z "$named" ] || {{ echo 'one or the other' >&2; exit 2; }}
     printf '{{"version": "%s", "run_dir": "%s"}}\\n' "$version" "$run_dir" ;;
   stage)
     stage=$3
@@ -45,11 +48,12 @@ class FakeSlm:
 
     folder: Path
     run_dir: Path
+    window_dir: Path
 
     @classmethod
     def at(cls, folder: Path) -> FakeSlm:
-        own = cls(folder, folder / "run")
-        for part in ("bin", "answers", "run"):
+        own = cls(folder, folder / "run", folder / "window")
+        for part in ("bin", "answers", "run", "window"):
             (folder / part).mkdir(parents=True)
         program = folder / "bin" / "slm"
         program.write_text(SCRIPT.format(here=folder))

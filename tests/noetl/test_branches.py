@@ -14,9 +14,10 @@ from fake_slm import DEPLOY, FakeSlm
 from server_walk import Server
 
 from slm_assets.noetl.steps import FOLDER, SERVER
-from slm_assets.stages.table import STAGES
+from slm_assets.stages.table import STAGES, WATCH
 
 NAMES = [stage.name for stage in STAGES]
+WATCHED = [stage.name for stage in WATCH]
 
 
 def run(name: str, **values: str) -> dict[str, Any]:
@@ -35,9 +36,10 @@ def last(outcome: dict[str, Any]) -> dict[str, Any]:
 def test_all_go_is_promoted(slm: FakeSlm, name: str) -> None:
     outcome = run(name, domain="tiny")
     assert last(outcome) == {"outcome": "promoted", "version": "v3"}
-    assert ran(slm) == NAMES
+    made = [*([] if name == "pipeline" else [("w1", stage) for stage in WATCHED]), *(("v3", stage) for stage in NAMES)]
+    assert [(call[8], call[2]) for call in slm.calls if call[0] == "stage"] == made
     assert [call for call in slm.calls if call[0] == "report"] == [
-        ["report", "tiny", "v3", "--json"] for _stage in NAMES
+        ["report", "tiny", version, "--json"] for version, _stage in made
     ]
 
 
@@ -48,13 +50,47 @@ def test_what_a_caller_found_out_is_not_mixed_up_with_what_was_set(slm: FakeSlm)
         outcome = run("retrain_orchestrator", domain="tiny", version="", run_dir="")
         assert last(outcome) == {"outcome": "promoted", "version": "v3"}
         told = {tuple(call[3:]) for call in slm.calls if call[0] == "stage"}
-        assert told == {("--driver", "conductor", "--domain", "tiny", "--version", "v3", "--run-dir", str(slm.run_dir))}
+        assert told == {
+            ("--driver", "conductor", "--domain", "tiny", "--version", version, "--run-dir", str(folder))
+            for version, folder in (("w1", slm.window_dir), ("v3", slm.run_dir))
+        }
 
 
 @pytest.mark.parametrize("name", ["pipeline", "retrain_orchestrator"])
 def test_a_version_that_was_set_is_the_one_that_is_made(slm: FakeSlm, name: str) -> None:
     assert last(run(name, domain="tiny", version="v7")) == {"outcome": "promoted", "version": "v7"}
-    assert {call[8] for call in slm.calls if call[0] == "stage"} == {"v7"}
+    assert {call[8] for call in slm.calls if call[0] == "stage" and call[2] in NAMES} == {"v7"}
+
+
+def test_a_trigger_opens_a_new_version_and_says_why(slm: FakeSlm) -> None:
+    run("retrain_orchestrator", domain="tiny")
+    assert [call for call in slm.calls if call[0] == "open"] == [
+        ["open", "tiny", "--window", "--json"],
+        ["open", "tiny", "--new", "--reason", "drift, by NoETL", "--json"],
+        ["open", "tiny", "--version", "v3", "--run-dir", str(slm.run_dir), "--json"],
+    ]
+
+
+@pytest.mark.parametrize("version", ["", "v7"])
+@pytest.mark.parametrize(
+    ("stage", "outcome"), [("capture", {"outcome": "held", "window": "w1"}), ("drift", {"outcome": "not_due"})]
+)
+def test_a_window_that_is_held_or_quiet_opens_no_version(
+    slm: FakeSlm, stage: str, outcome: dict[str, str], version: str
+) -> None:
+    slm.answers(stage, "held")
+    assert last(run("retrain_orchestrator", domain="tiny", version=version)) == outcome
+    assert ran(slm) == WATCHED[: WATCHED.index(stage) + 1]
+    assert len([call for call in slm.calls if call[0] == "open"]) == 1
+
+
+@pytest.mark.parametrize("stage", WATCHED)
+@pytest.mark.parametrize("gate", ["deferred", "GO", "", "go == go"])
+def test_a_window_without_an_answer_fails_the_run(slm: FakeSlm, stage: str, gate: str) -> None:
+    slm.answers(stage, gate)
+    with pytest.raises(RuntimeError, match="exit code"):
+        run("retrain_orchestrator", domain="tiny")
+    assert not set(ran(slm)) & set(NAMES)
 
 
 @pytest.mark.parametrize("gate", ["held", "deferred"])

@@ -10,7 +10,7 @@ from server_walk import Server
 
 from slm_assets.noetl.emit import playbooks
 from slm_assets.noetl.steps import FOLDER, SERVER
-from slm_assets.stages.table import STAGES
+from slm_assets.stages.table import STAGES, WATCH
 
 NAMES = [stage.name for stage in STAGES]
 PAYLOAD = {"domain": "tiny", **SERVER}
@@ -67,6 +67,24 @@ def test_the_orchestrator_says_what_the_pipeline_said(slm: FakeSlm) -> None:
     walk = Server(playbooks()).execute(FOLDER + "retrain_orchestrator", PAYLOAD)
     assert walk.steps[-2:] == ["held", "end"]
     assert json.loads(walk.results["held"]["stdout"]) == {"outcome": "held", "version": "v3"}
+    told = [(call[2], call[8], call[10]) for call in slm.calls if call[:2] == ["stage", "run"]]
+    assert told[:2] == [(stage.name, "w1", str(slm.window_dir)) for stage in WATCH]
+    assert set(told[2:]) <= {(name, "v3", str(slm.run_dir)) for name in NAMES}
+
+
+@pytest.mark.parametrize(("stage", "end"), [("capture", "window_held"), ("drift", "not_due")])
+def test_a_window_that_is_held_or_quiet_opens_no_version(slm: FakeSlm, stage: str, end: str) -> None:
+    slm.answers(stage, "held")
+    walk = Server(playbooks()).execute(FOLDER + "retrain_orchestrator", PAYLOAD)
+    assert walk.steps[-2:] == [end, "end"] and not set(ran(slm)) & set(NAMES)
+
+
+@pytest.mark.parametrize("how", ["fails", "silent"])
+@pytest.mark.parametrize("stage", [stage.name for stage in WATCH])
+def test_a_failure_of_the_watch_never_reaches_the_end(slm: FakeSlm, stage: str, how: str) -> None:
+    slm.breaks(stage, how)
+    walk = Server(playbooks()).execute(FOLDER + "retrain_orchestrator", PAYLOAD)
+    assert walk.steps[-1] == "failed" and not set(ran(slm)) & set(NAMES)
 
 
 def test_a_container_gets_what_the_block_and_the_execution_say(slm: FakeSlm) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_server import FakeServer
-from test_handoffs import arrived, chain
+from test_handoffs import WHOLE, arrived, chain
 
 from slm_assets.automation.sensors import DeadLetterError, deliver_handoffs
 from slm_assets.registry import outbox
@@ -25,7 +25,7 @@ def test_an_operator_sees_retries_skips_and_delivers(workplace: Workplace, monke
     refused = workplace.json("handoffs", "deliver", code=2)
     assert "NOETL_SERVER_URL names no server" in refused["error"]
     listed = workplace.json("handoffs", "list")
-    assert listed["counts"] == {"waiting": 7} and len(listed["handoffs"]) == 7
+    assert listed["counts"] == {"waiting": WHOLE} and len(listed["handoffs"]) == WHOLE
     with FakeServer() as fake:
         monkeypatch.setenv("NOETL_SERVER_URL", fake.url)
         monkeypatch.setenv("NOETL_INTERNAL_API_TOKEN", "wrong")
@@ -38,11 +38,11 @@ def test_an_operator_sees_retries_skips_and_delivers(workplace: Workplace, monke
         skipped = outbox.rows(registry)[-2]["handoff"]
         arguments = ("skip", skipped[:8], "--by", "ada", "--reason", "a test")
         assert workplace.json("handoffs", *arguments) == {"skipped": [skipped]}
-        assert workplace.json("handoffs", "deliver")["delivered"] == 6
-        assert len(arrived(fake)) == 6 and set(arrived(fake).values()) == {1}
+        assert workplace.json("handoffs", "deliver")["delivered"] == WHOLE - 1
+        assert len(arrived(fake)) == WHOLE - 1 and set(arrived(fake).values()) == {1}
     counts = workplace.json("handoffs", "list", "--state", "skipped")
-    assert counts["counts"] == {"delivered": 6, "skipped": 1} and counts["handoffs"][0]["error"] == "a test"
-    assert workplace.json("handoffs", "prune", "--days", "0") == {"pruned": 6}
+    assert counts["counts"] == {"delivered": WHOLE - 1, "skipped": 1} and counts["handoffs"][0]["error"] == "a test"
+    assert workplace.json("handoffs", "prune", "--days", "0") == {"pruned": WHOLE - 1}
     assert "no state" in workplace.json("handoffs", "list", "--state", "lost", code=2)["error"]
     assert "no open handoff" in workplace.json("handoffs", "retry", "abcdef12", code=2)["error"]
 
@@ -61,7 +61,7 @@ def test_the_sensor_delivers_and_alarms_for_what_is_dead(workplace: Workplace, m
         assert "wait in the outbox" in tick()
         monkeypatch.setenv("NOETL_SERVER_URL", fake.url)
         monkeypatch.setenv("NOETL_INTERNAL_API_TOKEN", "internal")
-        assert tick() == "7 delivered, 0 delayed"
+        assert tick() == f"{WHOLE} delivered, 0 delayed"
         chain(registry, "tiny", 2)
         fake.raw["internal/registry/register"] = (422, b'{"error": "no"}', {})
         with pytest.raises(Exception, match="1 handoffs were refused") as caught:

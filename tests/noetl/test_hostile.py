@@ -34,7 +34,8 @@ PLANTED = [
     "tiny; touch PWNED",
     "tiny' || touch PWNED || '", "{{ 7*7 }}", "{{ workload.version }}", "{{workload.version|upper}}", "{% raw %}", "..",
     "../../etc/passwd", "tiny/../..", "-rf", "--help", "tiny == tiny", "tiny' == 'tiny", "", " ", "\t", "\x00", "\r\n",
-    "tiny\n", "v1\n", "v1 ", "é", "𝓉iny", "null", "${PATH}", "$IFS", "a" * 64, "a" * 1_000_000, "'" * 1_000_000,
+    "tiny\n", "v1\n", "v1 ", 
+    "w1", "w1\n", "w", "x1", "é", "𝓉iny", "null", "${PATH}", "$IFS", "a" * 64, "a" * 1_000_000, "'" * 1_000_000,
     "\\'; touch PWNED #", "%27; touch PWNED", "&& touch PWNED", "| touch PWNED", "> PWNED", "<(touch PWNED)", "*", "~",
     '"; throw "x', '"); shell("touch PWNED', "http://x/$(touch PWNED)", "http://127.0.0.1:1/'; touch PWNED; '",
 ]  # fmt: skip
@@ -89,11 +90,11 @@ def test_a_workload_value_is_refused_or_an_argument_as_it_is(
     slm.forget()
     passed = run(slm, name, {**good, key: value})
     assert not list(tmp_path.rglob("PWNED"))
-    opened = {"tiny", "v3", str(slm.run_dir)}
+    opened = {"tiny", "v3", str(slm.run_dir), "w1", str(slm.window_dir)}
     for call in slm.calls:
         for argument in call:
             known = argument in opened | {value} | set(good.values()) | set(BOOKS[name]["workload"].values())
-            assert known or re.fullmatch(r"-{0,2}[a-z-]+|by NoETL", argument), argument
+            assert known or re.fullmatch(r"-{0,2}[a-z-]+|(drift, )?by NoETL", argument), argument
     if slm.calls and not passed:
         assert key in ("mode", "runtime"), f"refused, but {slm.calls} was called"
 
@@ -101,9 +102,9 @@ def test_a_workload_value_is_refused_or_an_argument_as_it_is(
 MAY_BE = {
     "domain": r"[a-z0-9_]{1,63}",
     "role": r"[a-z0-9_]{1,63}",
-    "version": r"v[0-9]{1,9}",
-    "opened": r"v[0-9]{1,9}",
-    "to": r"v[0-9]{1,9}|oracle",
+    "version": r"[vw][0-9]{1,9}",
+    "opened": r"[vw][0-9]{1,9}",
+    "to": r"[vw][0-9]{1,9}|oracle",
     "run_dir": r"(?![- ])(?!.*\.\.)(?!.* $)[A-Za-z0-9._/@+, -]{1,1000}",
     "opened_dir": r"(?![- ])(?!.*\.\.)(?!.* $)[A-Za-z0-9._/@+, -]{1,1000}",
     "service": r"https?://[A-Za-z0-9._/:@-]{1,390}",
