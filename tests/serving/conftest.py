@@ -126,3 +126,5 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield start
     for service in started:
         service.engines.close()
+        if service.recorder is not None:
+            service.recorder.close()
