@@ -211,7 +211,7 @@ def test_no_name_that_is_none_becomes_a_request(domain: str, version: str) -> No
         request = StageRequest(stage="dataset", domain=domain, version=version, config="0" * 64)
     except ValidationError:
         return
-    assert re.fullmatch(r"[a-z][a-z0-9_]*", request.domain) and re.fullmatch(r"v[0-9]+", request.version)
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", request.domain) and re.fullmatch(r"[vw][1-9][0-9]{0,8}", request.version)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
