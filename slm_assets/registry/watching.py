@@ -24,9 +24,11 @@ def newest_windows(registry: Registry) -> dict[str, Row]:
     return {row["domain"]: row for row in registry._all(query.where(*registry._is(t.windows)))}
 
 
-def serving(registry: Registry) -> dict[str, dict[str, dict[str, Any]]]:
-    """Domain → role → {"number", "release"} of what answers, as a window keeps it; oracles are left out."""
-    query = select(t.flags).where(*registry._is(t.flags), t.flags.c.engine == "release")
+def serving(registry: Registry, domain: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    """Domain → role → {"number", "release"} of what answers, as a window keeps it; oracles are left out. Of one
+    domain, where it is given."""
+    only = {} if domain is None else {"domain": domain}
+    query = select(t.flags).where(*registry._is(t.flags, **only), t.flags.c.engine == "release")
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in registry._all(query.order_by(t.flags.c.domain, t.flags.c.role)):
         found.setdefault(row["domain"], {})[row["role"]] = {"number": row["number"], "release": row["release"]}

@@ -10,7 +10,7 @@ from typing import Any
 
 from slm_assets.domain.domain import Domain
 from slm_assets.errors import BadInputError, BusyError
-from slm_assets.registry import windows
+from slm_assets.registry import watching, windows
 from slm_assets.registry.registry import Registry
 from slm_assets.registry.windows import Window
 from slm_assets.stages.contract import StageRequest
@@ -37,7 +37,8 @@ def next_window(domain: Domain, registry: Registry, *, actor: str, reason: str =
             before = newest.taken if newest else []
             found = intake.gather(domain, registry, folder, before)
             new = [entry for entry in found.taken if entry not in before]
-            config, serving = frozen_config(domain, registry), _serving(registry, domain.name)
+            config = frozen_config(domain, registry)
+            serving = watching.serving(registry, domain.name).get(domain.name, {})
             as_of = datetime.now(UTC).isoformat(timespec="milliseconds")
             if (
                 newest
@@ -93,12 +94,3 @@ def window_request(registry: Registry, window: Window, stage: str) -> StageReque
     return StageRequest(
         stage=stage, domain=window.domain, version=window.version, config=window.config, inputs=inputs, params=params
     )  # fmt: skip
-
-
-def _serving(registry: Registry, domain: str) -> dict[str, dict[str, Any]]:
-    flags = registry.flags(domain)
-    return {
-        role: {"number": flag.number, "release": flag.release}
-        for role, flag in sorted(flags.items())
-        if flag.engine == "release"
-    }

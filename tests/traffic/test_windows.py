@@ -124,6 +124,16 @@ def test_lines_that_are_no_turn_are_refused_with_their_place_and_the_file_stays(
     assert ids(traffic.turns(made, tmp_path)) == ["t1"] and path.with_name("torn.jsonl.gz.refused").exists()
 
 
+def test_a_refused_file_that_a_kill_left_behind_still_stays(traffic: Traffic, monkeypatch: pytest.MonkeyPatch):
+    path = traffic.drop("mixed.jsonl", '{"input": {"text": "a"}, "outputs": {"triage": {}}}\nnothing\n')
+    with monkeypatch.context() as killed:
+        killed.setattr(intake, "consume", lambda found: None)
+        window, _ = traffic.capture()
+    assert path.exists()
+    assert traffic.capture()[0] == window, "it was read already"
+    assert not path.exists() and path.with_name("mixed.jsonl.refused").exists()
+
+
 def test_an_altered_segment_is_told_and_the_rest_kept(traffic: Traffic, tmp_path: Path):
     traffic.write("a", [turn("t1"), turn("t2")])
     folder = intake.capture_folder(traffic.home, traffic.registry, "tiny")

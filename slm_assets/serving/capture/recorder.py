@@ -182,7 +182,9 @@ class Recorder:
 
     def _write(self, scope: Scope, line: bytes, kind: str, now: float) -> None:
         folder = self._folder / scope.tenant / scope.project / scope.domain
-        writer = self._writers.setdefault(scope, SegmentWriter(folder, self._name))
+        writer = self._writers.get(scope)
+        if writer is None:
+            writer = self._writers[scope] = SegmentWriter(folder, self._name)
         if scope not in self._room:  # measured anew after each fsync: readers take segments away
             self._room[scope] = self._limits.disk_bytes - bytes_under(folder)
         if self._room[scope] < len(line):

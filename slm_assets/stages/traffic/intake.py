@@ -41,11 +41,13 @@ Taken = list[dict[str, Any]]
 
 @dataclass
 class Intake:
-    """What was gathered: `taken` names it, `consumed` are the files that are done with once it is kept."""
+    """What was gathered: `taken` names it, `consumed` are the files that are done with once it is kept, `unclean`
+    those of them of which lines were refused, now or when an earlier reading took them."""
 
     taken: Taken = field(default_factory=list)
     consumed: list[Path] = field(default_factory=list)
     refused: list[dict[str, Json]] = field(default_factory=list)
+    unclean: set[str] = field(default_factory=set)
 
 
 def capture_folder(home: Home, registry: Registry, domain: str) -> Path:
@@ -74,6 +76,7 @@ def gather(domain: Domain, registry: Registry, folder: Path, before: Taken) -> I
     home, found = registry.home, Intake()
     erased = erasures(registry, domain.name)
     known = {(entry["source"], entry["name"]): entry["stamp"] for entry in before}
+    unclean = {(entry["name"], entry["stamp"]) for entry in before if entry.get("refused")}
     for source, name, path in _segments(home, registry, domain.name):
         with suppress(FileNotFoundError):  # sealed, and so renamed, since it was listed: the next reading has it
             stamp = str(path.stat().st_size)
@@ -91,7 +94,10 @@ def gather(domain: Domain, registry: Registry, folder: Path, before: Taken) -> I
         stamp = canonical.digest_file(path)
         if known.get((source, name)) != stamp:
             _redacted(domain, registry, path, stamp, folder, found, erased)
-        found.taken.append({"source": source, "name": name, "stamp": stamp})
+        elif (name, stamp) in unclean:
+            found.unclean.add(name)
+        refused = {"refused": True} if name in found.unclean else {}
+        found.taken.append({"source": source, "name": name, "stamp": stamp, **refused})
         found.consumed.append(path)
     _event_log(registry, domain.name, folder, known, found)
     if found.refused:
@@ -101,9 +107,8 @@ def gather(domain: Domain, registry: Registry, folder: Path, before: Taken) -> I
 
 def consume(found: Intake) -> None:
     """Remove what a window holds now. A file of which lines were refused stays, as `<name>.refused`."""
-    bad = {line["file"] for line in found.refused}
     for path in found.consumed:
-        if path.name in bad:
+        if path.name in found.unclean:
             path.replace(path.with_name(f"{path.name}.refused"))
         else:
             path.unlink(missing_ok=True)
@@ -130,18 +135,16 @@ def _dropped(home: Home, registry: Registry, domain: str) -> Iterator[tuple[str,
             yield DROP, path.name, path
 
 
-def _replayed(registry: Registry, domain: str) -> list[str]:
-    artifact = mark(registry, domain).artifact
-    return sorted(registry.store.describe(artifact).files) if artifact else []
-
-
 def _event_log(registry: Registry, domain: str, folder: Path, known: dict[Any, str], found: Intake) -> None:
     artifact = mark(registry, domain).artifact
-    new = [name for name in _replayed(registry, domain) if (EVENT_LOG, name) not in known]
-    if artifact is not None and new:
+    if artifact is None:
+        return
+    replayed = sorted(registry.store.describe(artifact).files)
+    new = [name for name in replayed if (EVENT_LOG, name) not in known]
+    if new:
         registry.store.get(artifact, folder / EVENT_LOG, only=new)
     # All of them, so that the next reading, which knows this one alone, does not take the old ones again.
-    found.taken += [{"source": EVENT_LOG, "name": name, "stamp": ""} for name in _replayed(registry, domain)]
+    found.taken += [{"source": EVENT_LOG, "name": name, "stamp": ""} for name in replayed]
 
 
 def _forgotten(path: Path, erased: list[Row]) -> Callable[[bytes], bool]:
@@ -160,6 +163,7 @@ def _redacted(
 
     def refuse(line: int | None, error: SlmError) -> None:
         found.refused.append({"file": path.name, "line": line, "reason": error.message[:300]})
+        found.unclean.add(path.name)
 
     def turns() -> Iterator[Json]:
         source = SourceFile(DROP, path.name, path)
