@@ -215,17 +215,12 @@ def _evaluate(domain: Any, base: Path, challenger: str) -> tuple[Callable[[], An
         ladder.load = lambda _folder, role, _schema: load_oracle(domain, role)
     else:
         train = list(labelled_rows(judged, judged / "labels", "train"))
-        model = ladder.train(
-            "linear",
-            [(row.turn, row.labels["route"]) for row in train],
-            domain.output_schema("route"),
-            validation=[],
-            groups=[row.group for row in train],
-            hyperparams={},
-            seed=0,
-        )
-        ladder.save_role(judged / "model" / "route", "linear", model)
-        ladder.seal(judged / "model", "linear", ["route"])
+        pairs = [(row.turn, row.labels["route"]) for row in train]
+        groups = [row.group for row in train]
+        rung = ladder.rung("linear")
+        model = rung.train(ladder.Training(pairs, domain.output_schema("route"), groups=groups))
+        rung.save(model, judged / "model" / "route")
+        ladder.seal(judged / "model", {"route": "linear"})
         report = model.report
     (judged / "model" / "training.json").write_text(json.dumps({"route": report}))
     inputs = {"dataset": judged, "labels": judged / "labels", "model": judged / "model"}

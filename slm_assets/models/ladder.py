@@ -1,23 +1,25 @@
 """The rungs of the model ladder behind one door: train a role, save all roles, load one.
 
-A checkpoint is a folder: `checkpoint.json` {"format", "recipe", "roles"} and one folder per role.
+A checkpoint is a folder: `checkpoint.json` {"format", "roles": {role: rung}} and one folder per role.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
-from slm_assets.domain.config import Recipe
 from slm_assets.errors import ArtifactError, BadInputError
 from slm_assets.models.base import Predictor
 
 CHECKPOINT = "checkpoint.json"
-FORMAT = 1
-AVAILABLE: tuple[Recipe, ...] = ("linear",)
+FORMAT = 2
+RUNGS = {"linear": "slm_assets.models.linear.rung"}
+"""Rung → the module that offers it, cheapest first; imported when it is used."""
 
 
 class TrainedModel(Predictor, Protocol):
@@ -29,47 +31,48 @@ class TrainedModel(Predictor, Protocol):
         ...
 
 
-def train(
-    recipe: Recipe,
-    pairs: Sequence[tuple[Json, Json]],
-    schema: dict[str, Any],
-    *,
-    validation: Sequence[tuple[Json, Json]],
-    groups: Sequence[str],
-    hyperparams: dict[str, Any],
-    seed: int,
-    progress: Callable[[float, str], None] | None = None,
-) -> TrainedModel:
-    """Train one role on (input, output) pairs. BadInputError for a recipe that does not run here."""
-    if recipe not in AVAILABLE:
+@dataclass(frozen=True)
+class Training:
+    """What a role is trained on: pairs of input and output with the groups that the rows belong to, the contract,
+    validation pairs, and the recipe's own hyperparameters."""
+
+    pairs: Sequence[tuple[Json, Json]]
+    schema: dict[str, Any]
+    validation: Sequence[tuple[Json, Json]] = ()
+    groups: Sequence[str] | None = None
+    hyperparams: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    progress: Callable[[float, str], None] | None = None
+
+
+class Rung(Protocol):
+    """What the module of a rung offers. Equal training gives equal files; `load` imports no training library."""
+
+    def train(self, training: Training) -> TrainedModel:
+        """Learn one role. BadInputError for hyperparameters that are none of this rung's."""
+        ...
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write the role's files into its folder."""
+        ...
+
+    def load(self, folder: Path, schema: dict[str, Any]) -> Predictor:
+        """What was saved, ready to answer. ArtifactError for a format not known here."""
+        ...
+
+
+def rung(name: str) -> Rung:
+    """The rung's module. BadInputError for a recipe that does not run here."""
+    if name not in RUNGS:
         raise BadInputError(
-            f"model.recipe {recipe!r} cannot be trained by this release",
-            cure=f"choose one of: {', '.join(AVAILABLE)}",
+            f"model.recipe {name!r} cannot be trained by this release", cure=f"choose one of: {', '.join(RUNGS)}"
         )
-    from slm_assets.models import linear
-
-    return linear.train(
-        pairs,
-        schema,
-        validation=validation,
-        groups=groups,
-        settings=linear.from_hyperparams(hyperparams),
-        seed=seed,
-        progress=progress,
-    )
+    return cast(Rung, import_module(RUNGS[name]))
 
 
-def save_role(folder: Path, recipe: Recipe, model: TrainedModel) -> None:
-    """Write one role's files into its folder; equal models give equal bytes."""
-    from slm_assets.models import linear
-
-    assert recipe == "linear" and isinstance(model, linear.LinearModel)
-    linear.save(model, folder)
-
-
-def seal(folder: Path, recipe: Recipe, roles: Sequence[str]) -> None:
-    """Write the head of a checkpoint whose roles are all there."""
-    canonical.write_json(folder / CHECKPOINT, {"format": FORMAT, "recipe": recipe, "roles": sorted(roles)})
+def seal(folder: Path, roles: Mapping[str, str]) -> None:
+    """Write the head of a checkpoint whose roles (role → rung) are all there."""
+    canonical.write_json(folder / CHECKPOINT, {"format": FORMAT, "roles": dict(sorted(roles.items()))})
 
 
 def load(folder: Path, role: str, schema: dict[str, Any]) -> Predictor:
@@ -78,11 +81,9 @@ def load(folder: Path, role: str, schema: dict[str, Any]) -> Predictor:
         head = canonical.read_json(folder / CHECKPOINT)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name} is no checkpoint: {error}") from error
-    if head.get("format") != FORMAT or head.get("recipe") not in AVAILABLE or role not in head["roles"]:
+    if head.get("format") != FORMAT or head["roles"].get(role) not in RUNGS:
         raise ArtifactError(
-            f"checkpoint holds format {head.get('format')}, recipe {head.get('recipe')}, roles "
-            f"{head.get('roles')}; expected format {FORMAT}, a recipe of {AVAILABLE} and role {role}"
+            f"checkpoint holds format {head.get('format')} and roles {head.get('roles')}; expected format {FORMAT} "
+            f"and role {role} by one of {', '.join(RUNGS)}"
         )
-    from slm_assets.models import linear
-
-    return linear.load(folder / role, schema)
+    return rung(head["roles"][role]).load(folder / role, schema)

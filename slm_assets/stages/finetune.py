@@ -24,7 +24,7 @@ def run(ctx: StageContext) -> StageResult:
     dataset, labels = ctx.inputs["dataset"], ctx.inputs["labels"]
     seed = int(ctx.request.params["seed"])
     trained = train_roles(ctx.domain, config, dataset, labels, seed=seed, out=out, tell=ctx.progress)
-    ladder.seal(out, recipe, sorted(trained))
+    ladder.seal(out, dict.fromkeys(trained, recipe))
     reports = {role: own["report"] for role, own in trained.items()}
     canonical.write_json(out / REPORT, reports)
     loads, measured = _loads(ctx, config)

@@ -47,21 +47,23 @@ def train_role(domain: Domain, dataset: Path, labels: Path, role_id: str, *, see
             cure="give rows a gold label for it, or the role an oracle that answers them",
         )
     validation = [row for row in labelled_rows(dataset, labels, "validation") if role_id in row.labels]
+    rung = ladder.rung(domain.config.model.recipe)
     started = time.perf_counter()
     with _one_thread():
-        model = ladder.train(
-            domain.config.model.recipe,
-            _pairs(role, train),
-            domain.output_schema(role_id),
-            validation=_pairs(role, validation),
-            groups=[row.group for row in train],
-            hyperparams=domain.hyperparams(),
-            seed=seed,
-            progress=tell,
+        model = rung.train(
+            ladder.Training(
+                _pairs(role, train),
+                domain.output_schema(role_id),
+                validation=_pairs(role, validation),
+                groups=[row.group for row in train],
+                hyperparams=domain.hyperparams(),
+                seed=seed,
+                progress=tell,
+            )
         )
     seconds = time.perf_counter() - started
     out.mkdir(parents=True, exist_ok=True)
-    ladder.save_role(out, domain.config.model.recipe, model)
+    rung.save(model, out)
     canonical.write_json(out.with_suffix(".report"), {"train_seconds": round(seconds, 3), "report": model.report})
 
 
