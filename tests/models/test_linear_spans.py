@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,20 @@ def test_prediction_without_formats_loads_no_format_library(tmp_path: Path) -> N
         "sys.exit(sum(name in sys.modules for name in names))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@cache
+def calls_model() -> linear.LinearModel:
+    rng = random.Random(1)
+    pairs: list[Pair] = []
+    for _ in range(60):
+        name, topic = ("".join(rng.choice("abcdefgh") for _ in range(6)) for _ in range(2))
+        pairs.append(({"text": f"please call {name} about {topic} today"}, {"name": name, "topic": topic}))
+    text = {"type": "string"}
+    return linear.train(pairs, {"type": "object", "properties": {"name": text, "topic": text}})
+
+
+@pytest.mark.parametrize("value", [{}, {"text": ""}, {"text": " \n "}, {"text": None}, {"other": 3}, [], None])
+def test_an_input_without_a_text_is_answered_where_a_value_must_be_read_from_one(value: Json) -> None:
+    answer = calls_model().predict(value)
+    assert answer.valid and set(answer.output) == {"name", "topic"}

@@ -166,7 +166,8 @@ class Reading:
             return self._ranked.find(label, reading, must=must)
         known = self._found.get((label, reading, must))
         if known is None:
-            known = self._find(label, reading, must=must) if label in self.tags else []
+            there = label in self.tags and self._first[-1] > 0  # an input may have no text at all
+            known = self._find(label, reading, must=must) if there else []
             self._found[label, reading, must] = known
         return known
 
