@@ -51,11 +51,11 @@ def run(ctx: StageContext) -> StageResult:
 def _judged(ctx: StageContext, rows: EvalRows, asking: Asking) -> StageResult:
     config, engines = ctx.domain.config, asking.engines
     common = in_common(ctx.domain, ctx.inputs)
+    ctx.progress(0.07, "latency")
+    timing = measure(config.roles, rows.sample, engines)  # before they are asked these rows for anything else
     board = Scoreboard(config, rows, asking, ctx.scratch, lambda note: ctx.progress(0.1, note), common)
     classes = {role.id: class_columns(board, role.id, ctx.domain.output_schema(role.id)) for role in config.roles}
     found = numbers(board, classes)
-    ctx.progress(0.5, "latency")
-    timing = measure(board.roles, rows.sample, engines)
     ctx.progress(0.7, "gates")
     judgement = judge(board, ctx, timing)
     report = _report(ctx, board, classes, found, judgement)
@@ -182,5 +182,4 @@ def _measured(timing: Timing) -> dict[str, float]:
     return {
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
-        "rows_per_second": round(timing.rows_per_second, 1),
     }

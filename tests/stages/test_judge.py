@@ -97,7 +97,7 @@ def judged(
     with tempfile.TemporaryDirectory() as scratch:
         known = EvalRows(ROLES, lambda: iter(rows))
         board = Scoreboard(config, known, Asking(engines), Path(scratch), common=common or {})
-        return judge(board, context, Timing(times, times, np.full(50, 2.0), 1.0))
+        return judge(board, context, Timing(times, times, np.full(50, 2.0)))
 
 
 def test_two_good_roles_are_promoted_together():
@@ -253,5 +253,5 @@ def test_eval_rows_know_groups_masks_and_a_sample():
     assert found.independent("first").sum() == 250
     assert found.in_slice("late").sum() == 99
     assert not found.in_slice("never").any()
-    assert [row.turn["n"] for row in found.sample] == list(range(0, 1000, 4))
+    assert [row.turn["n"] for row in found.sample] == list(range(0, 1000, 2))
     assert [row for batch in found.batches() for row in batch] == rows

@@ -16,7 +16,7 @@ from slm_assets.stages.rows_io import LabelledRow
 
 Mask = NDArray[np.bool_]
 BATCH = 2_000
-SAMPLE = 200
+SAMPLE = 400
 KEPT = 20_000
 """Up to so many rows stay in memory: reading them again for every engine would only take longer."""
 
