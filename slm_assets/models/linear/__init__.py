@@ -5,8 +5,19 @@ and holes, which are filled with copies of the input, parts of them, and pieces 
 """
 
 from slm_assets.models.linear.checkpoint import load, save
+from slm_assets.models.linear.features import Embedder, find_texts, texts_of
 from slm_assets.models.linear.model import LinearModel
 from slm_assets.models.linear.settings import LinearSettings, from_hyperparams
 from slm_assets.models.linear.train import train
 
-__all__ = ["LinearModel", "LinearSettings", "from_hyperparams", "load", "save", "train"]
+__all__ = [
+    "Embedder",
+    "LinearModel",
+    "LinearSettings",
+    "find_texts",
+    "from_hyperparams",
+    "load",
+    "save",
+    "texts_of",
+    "train",
+]
