@@ -21,14 +21,17 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import yaml
+
 from slm_assets import canonical
-from slm_assets.domain.loading import Domain, load_domain
+from slm_assets.domain.loading import CONFIG_NAME, Domain, load_domain
 from slm_assets.engines.in_process import make_cell
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.gates.metrics import values_at
 from slm_assets.gates.spans import span_counts, span_f1
 from slm_assets.models.base import Prediction
 from slm_assets.models.chain import answer_turn
+from slm_assets.models.ladder import RUNGS
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.clean_process import load_engines
@@ -47,14 +50,32 @@ def run_benchmark(
     data: Path | None = None,
     predictions: Path | None = None,
     permute_labels: bool = False,
+    recipe: str | None = None,
     root: Path | None = None,
 ) -> dict[str, Any]:
     """Measure one benchmark; returns what `slm bench --json` prints.
 
     Without `final`: grouped cross-validation of the train file, mean over folds with spread. With it the
-    test file is scored and the look is appended to benchmarks/looks.jsonl. BadInputError where the
-    benchmark or its data is missing.
+    test file is scored and the look is appended to benchmarks/looks.jsonl. `recipe` in place of the
+    config's. BadInputError where the benchmark or its data is missing.
     """
+    folder, source = places(name, data, root)
+    if predictions is not None and not final:
+        raise BadInputError("--predictions needs --final: cross-validation scores no test row")
+    published: dict[str, Any] = canonical.read_json(folder / "published.json")
+    with laid_out(folder, source, recipe) as laid:
+        if permute_labels:
+            _permute(laid)
+        if final:
+            result = _final(laid, published, predictions)
+            _count_look(folder.parent / LOOKS, result, permuted=permute_labels)
+        else:
+            result = _cross_validated(laid, published)
+    return {**result, "permuted_labels": permute_labels}
+
+
+def places(name: str, data: Path | None, root: Path | None) -> tuple[Path, Path]:
+    """The folder of a benchmark, and that of its data. BadInputError where one is missing."""
     folder = (root or Path(os.environ.get("SLM_BENCHMARKS", "benchmarks"))) / name
     if not (folder / "slm.config.yaml").is_file():
         raise BadInputError(f"no benchmark {name!r} in {folder.parent}", cure="see the folders of benchmarks/")
@@ -64,18 +85,7 @@ def run_benchmark(
             f"the data of benchmark {name} is not here: no train.jsonl in {source}",
             cure="set SLM_BENCH_DATA to the folder of benchmark data, or give --data DIR",
         )
-    if predictions is not None and not final:
-        raise BadInputError("--predictions needs --final: cross-validation scores no test row")
-    published: dict[str, Any] = canonical.read_json(folder / "published.json")
-    with _laid_out(folder, source) as laid:
-        if permute_labels:
-            _permute(laid)
-        if final:
-            result = _final(laid, published, predictions)
-            _count_look(folder.parent / LOOKS, result, permuted=permute_labels)
-        else:
-            result = _cross_validated(laid, published)
-    return {**result, "permuted_labels": permute_labels}
+    return folder, source
 
 
 # One run of the stages ------------------------------------------------------------------------------
@@ -305,13 +315,23 @@ def _fold_of(domain: Domain, row: Any, index: int) -> int:
 
 
 @contextmanager
-def _laid_out(folder: Path, source: Path) -> Iterator[Path]:
-    """The benchmark as a domain folder with its data inside, in a temporary place."""
+def laid_out(folder: Path, source: Path, recipe: str | None = None) -> Iterator[Path]:
+    """The benchmark as a domain folder with its data inside, in a temporary place; of another recipe where asked."""
     with tempfile.TemporaryDirectory(prefix="slm-bench-") as scratch:
         laid = Path(scratch) / folder.name
         shutil.copytree(folder, laid)
         shutil.copytree(source, laid / "data")
+        if recipe is not None:
+            _set_recipe(laid / CONFIG_NAME, recipe)
         yield laid
+
+
+def _set_recipe(config: Path, recipe: str) -> None:
+    if recipe not in RUNGS:
+        raise BadInputError(f"no rung {recipe!r} to measure", cure=f"choose one of: {', '.join(RUNGS)}")
+    document = yaml.safe_load(config.read_text(encoding="utf-8"))
+    document["slm_domain"].setdefault("model", {})["recipe"] = recipe
+    config.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 def _test_file(domain: Domain) -> str:

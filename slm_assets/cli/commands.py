@@ -213,6 +213,7 @@ def bench(
     permute_labels: Annotated[
         bool, typer.Option("--permute-labels", help="Sanity check: shuffle train labels; nothing is learned.")
     ] = False,
+    recipe: Annotated[str | None, typer.Option(help="Measure this rung in place of the config's.")] = None,
     json: AsJson = False,
 ) -> None:
     """Measure a benchmark: cross-validation on train, grouped; with --final once on the test file.
@@ -222,7 +223,9 @@ def bench(
     from slm_assets.bench import run_benchmark
     from slm_assets.cli import render
 
-    result = run_benchmark(name, final=final, data=data, predictions=predictions, permute_labels=permute_labels)
+    result = run_benchmark(
+        name, final=final, data=data, predictions=predictions, permute_labels=permute_labels, recipe=recipe
+    )
     show(result, json, render.bench)
 
 
