@@ -32,6 +32,7 @@ class Embedding(TextEmbedder):
 
 def train(training: Training) -> LinearModel:
     """Learn one role: embed the texts once, then as the linear rung, with the vectors as one more block."""
+    training, added = linear.augmented(training)
     settings, own = from_hyperparams(training.hyperparams)
     chosen = _chosen(settings)
     embedder = Embedding(opened(chosen), settings.embedding_weight)
@@ -53,7 +54,7 @@ def train(training: Training) -> LinearModel:
     if chosen.name != files.SHIPPED or chosen.quantized:
         embedder.files = chosen
     model.report["encoder"] = {"name": chosen.name, "digest": chosen.digest, "quantize": chosen.quantized}
-    return model
+    return linear.with_added(model, added)
 
 
 def _chosen(settings: EncoderSettings) -> EncoderFiles:

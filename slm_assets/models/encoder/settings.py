@@ -53,7 +53,7 @@ def from_hyperparams(values: Mapping[str, Any]) -> tuple[EncoderSettings, Linear
         raise BadInputError(
             "hyperparams.encoder_digest without hyperparams.encoder", cure="name the encoder, or leave both out"
         )
-    return settings, linear.from_hyperparams(rest, recipe="encoder", also=OWN)
+    return settings, linear.from_hyperparams(rest, recipe="encoder", also=(*OWN, linear.AUGMENT))
 
 
 def _check(own: Mapping[str, Any], key: str, fits: Any, expected: str) -> None:
