@@ -29,6 +29,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
 SLM = (sys.executable, "-m", "slm_assets.cli")
+RUNGS = {"banking77": ("encoder",), "snips": ("encoder",)}
+"""Benchmark → the rungs that are measured on it beside its config's."""
 
 
 class MeasurementError(Exception):
@@ -44,6 +46,14 @@ def commands() -> dict[str, list[str]]:
         found[f"cv:{bench}"] = [*SLM, "bench", bench, "--json"]
         found[f"permuted:{bench}"] = [*SLM, "bench", bench, "--permute-labels", "--json"]
         found[f"final:{bench}"] = [*SLM, "bench", bench, "--final", "--json"]
+        rungs = RUNGS.get(bench, ())
+        for rung in rungs:
+            own = [*SLM, "bench", bench, "--recipe", rung]
+            found[f"cv:{bench}:{rung}"] = [*own, "--json"]
+            found[f"final:{bench}:{rung}"] = [*own, "--final", "--json"]
+        if rungs:
+            asked = [word for rung in ("linear", *rungs) for word in ("--recipe", rung)]
+            found[f"curve:{bench}"] = [*SLM, "bench", bench, "--curve", *asked, "--json"]
     simulation = [sys.executable, "benchmarks/gates_simulation.py", "--json", "OUT"]
     found["gates"] = simulation
     found["gates:bound-alone"] = [*simulation, "--bound-alone", "--only", "margin", "target"]
@@ -117,9 +127,9 @@ def _commit() -> str:
 
 def _skipped(name: str) -> str:
     """Why a measurement cannot run here, or nothing."""
-    kind, _, bench = name.partition(":")
+    kind, bench, *_ = f"{name}:".split(":")
     if (
-        kind in ("cv", "permuted", "final")
+        kind in ("cv", "permuted", "final", "curve")
         and not (Path(os.environ.get("SLM_BENCH_DATA", "")) / bench / "train.jsonl").is_file()
     ):
         return f"the data of {bench} is not here: set SLM_BENCH_DATA"

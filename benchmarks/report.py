@@ -34,6 +34,9 @@ Settings are chosen by cross-validation on train alone. Each score of a test fil
 `benchmarks/looks.jsonl`, and the looks at each file are counted here. *By the bound* is the verdict of the gate, which
 asks whether so many turns, in so many groups, can show the target; *by the point* ignores that.
 """
+CURVE = """What more labels would buy: trained on growing shares of four fifths of the train rows, each share holding
+the smaller ones, and scored on the fifth that is left, with 95 % intervals. No row of the test file is read:
+"""
 GATES = """## The gates
 
 `python benchmarks/gates_simulation.py` simulates challengers whose truth is known, with the functions that the gates
@@ -126,7 +129,7 @@ def page(
     if domains:
         parts += [DOMAINS, *(_domain(record, said.get(record["result"]["domain"], "")) for record in domains)]
     benches = sorted(
-        {name.partition(":")[2] for name in records if name.startswith(("cv:", "final:", "permuted:"))}
+        {name.split(":")[1] for name in records if name.startswith(("cv:", "final:", "permuted:", "curve:"))}
         | {look["benchmark"] for look in looked}
     )
     if benches:
@@ -226,23 +229,18 @@ def _measured(result: Record) -> str:
 
 def _bench(name: str, records: dict[str, Record], looked: list[Record], said: str, known: dict[str, Record]) -> str:
     own = [look for look in looked if look["benchmark"] == name and not look["permuted_labels"]]
-    final, cv, permuted = (records.get(f"{kind}:{name}") for kind in ("final", "cv", "permuted"))
     parts = [f"### {name}\n"]
     if said:
         parts.append(said + "\n")
     parts.append(_looks(own))
-    if final:
-        result = final["result"]
-        parts.append(f"Trained on {result['n_train']:,} rows, scored on {result['n_test']:,} test turns:\n")
-        parts.append(_scores(result["metrics"], spread="95 % interval", judged=True))
-        parts.append(_cost(final))
-    elif own:
-        parts.append(_look(own[-1], known))
-    if cv:
-        folds = len(next(iter(cv["result"]["metrics"].values()))["folds"])
-        parts.append(f"Cross-validation of train in {folds} folds, by group (mean ± one standard deviation):\n")
-        parts.append(_scores(cv["result"]["metrics"], spread="± sd", judged=False))
-        parts.append(_cost(cv))
+    rungs = sorted({key.split(":")[2] for key in records if key.count(":") == 2 and key.split(":")[1] == name})
+    measured = [part for rung in ("", *rungs) for part in _rung(name, rung, records)]
+    if own and not any(key.startswith("final:") and key.split(":")[1] == name for key in records):
+        measured = [_look(own[-1], known), *measured]
+    parts += measured
+    curve, permuted = records.get(f"curve:{name}"), records.get(f"permuted:{name}")
+    if curve:
+        parts += [CURVE, _curve(curve["result"]["points"]) + _busy(curve)]
     if permuted:
         parts.append("With permuted train labels nothing is learned that the inputs do not give away by themselves:\n")
         metrics = permuted["result"]["metrics"].items()
@@ -250,6 +248,33 @@ def _bench(name: str, records: dict[str, Record], looked: list[Record], said: st
         parts.append(_table(["metric", "value", "majority baseline"], rows))
     parts += _sources(known)
     return "\n".join(parts)
+
+
+def _rung(name: str, rung: str, records: dict[str, Record]) -> list[str]:
+    """What was measured of one rung; "" is the config's own."""
+    final, cv = (records.get(":".join(filter(None, (kind, name, rung)))) for kind in ("final", "cv"))
+    parts = [f"#### {name}, recipe {rung}\n"] if rung else []
+    if final:
+        result = final["result"]
+        parts.append(f"Trained on {result['n_train']:,} rows, scored on {result['n_test']:,} test turns:\n")
+        parts.append(_scores(result["metrics"], spread="95 % interval", judged=True))
+        parts.append(_cost(final))
+    if cv:
+        folds = len(next(iter(cv["result"]["metrics"].values()))["folds"])
+        parts.append(f"Cross-validation of train in {folds} folds, by group (mean ± one standard deviation):\n")
+        parts.append(_scores(cv["result"]["metrics"], spread="± sd", judged=False))
+        parts.append(_cost(cv))
+    return parts
+
+
+def _curve(points: list[Record]) -> str:
+    """A line per rung and amount of labels, a column per metric that the config names or that is the whole answer."""
+    names = list(points[0]["metrics"])
+    rows = []
+    for point in points:
+        cells = [f"{_number(m['value'])} {_interval(m)}" for m in (point["metrics"][name] for name in names)]
+        rows.append([point["recipe"], _percent(point["share"]), f"{point['n_train']:,}", *cells])
+    return _table(["recipe", "labels", "rows", *(f"`{name}`" for name in names)], rows)
 
 
 def _looks(own: list[Record]) -> str:

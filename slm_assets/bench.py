@@ -21,14 +21,17 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import yaml
+
 from slm_assets import canonical
-from slm_assets.domain.loading import Domain, load_domain
+from slm_assets.domain.loading import CONFIG_NAME, Domain, load_domain
 from slm_assets.engines.in_process import make_cell
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.gates.metrics import values_at
 from slm_assets.gates.spans import span_counts, span_f1
 from slm_assets.models.base import Prediction
 from slm_assets.models.chain import answer_turn
+from slm_assets.models.ladder import RUNGS
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.clean_process import load_engines
@@ -47,14 +50,37 @@ def run_benchmark(
     data: Path | None = None,
     predictions: Path | None = None,
     permute_labels: bool = False,
+    recipe: str | None = None,
     root: Path | None = None,
 ) -> dict[str, Any]:
     """Measure one benchmark; returns what `slm bench --json` prints.
 
     Without `final`: grouped cross-validation of the train file, mean over folds with spread. With it the
-    test file is scored and the look is appended to benchmarks/looks.jsonl. BadInputError where the
-    benchmark or its data is missing.
+    test file is scored and the look is appended to benchmarks/looks.jsonl. `recipe` in place of the
+    config's, as `_set_recipe` takes it. BadInputError where the benchmark or its data is missing.
     """
+    folder, source = places(name, data, root)
+    if predictions is not None and not final:
+        raise BadInputError("--predictions needs --final: cross-validation scores no test row")
+    published: dict[str, Any] = canonical.read_json(folder / "published.json")
+    with laid_out(folder, source, recipe) as laid:
+        if permute_labels:
+            _permute(laid)
+        if final:
+            result = _final(laid, published, predictions) | {"recipe": named(laid, recipe)}
+            _count_look(folder.parent / LOOKS, result, permuted=permute_labels)
+        else:
+            result = _cross_validated(laid, published) | {"recipe": named(laid, recipe)}
+    return {**result, "permuted_labels": permute_labels}
+
+
+def named(laid: Path, recipe: str | None) -> str:
+    """The recipe as a result names it: as it was asked for, else the config's."""
+    return recipe or load_domain(laid).config.model.recipe
+
+
+def places(name: str, data: Path | None, root: Path | None) -> tuple[Path, Path]:
+    """The folder of a benchmark, and that of its data. BadInputError where one is missing."""
     folder = (root or Path(os.environ.get("SLM_BENCHMARKS", "benchmarks"))) / name
     if not (folder / "slm.config.yaml").is_file():
         raise BadInputError(f"no benchmark {name!r} in {folder.parent}", cure="see the folders of benchmarks/")
@@ -64,30 +90,22 @@ def run_benchmark(
             f"the data of benchmark {name} is not here: no train.jsonl in {source}",
             cure="set SLM_BENCH_DATA to the folder of benchmark data, or give --data DIR",
         )
-    if predictions is not None and not final:
-        raise BadInputError("--predictions needs --final: cross-validation scores no test row")
-    published: dict[str, Any] = canonical.read_json(folder / "published.json")
-    with _laid_out(folder, source) as laid:
-        if permute_labels:
-            _permute(laid)
-        if final:
-            result = _final(laid, published, predictions)
-            _count_look(folder.parent / LOOKS, result, permuted=permute_labels)
-        else:
-            result = _cross_validated(laid, published)
-    return {**result, "permuted_labels": permute_labels}
+    return folder, source
 
 
 # One run of the stages ------------------------------------------------------------------------------
 
 
-def _stages(laid: Path) -> tuple[Domain, Registry, Plan, dict[str, Any], dict[str, float]]:
+def run_stages(
+    laid: Path, train_fraction: float = 1.0
+) -> tuple[Domain, Registry, Plan, dict[str, Any], dict[str, float]]:
     """Run the chain on a laid-out domain in a home of its own; returns the report and what was measured."""
     home = replace(Home.from_env(laid.parent / f"home-{laid.name}"), domains=laid.parent)
     home = replace(home, registry_url=f"sqlite:///{home.root / 'registry.db'}", artifacts_url=str(home.root / "store"))
     domain = load_domain(laid)
     registry = registry_for(home, domain.config)
-    plan = open_version(domain, registry, actor="bench", reason="benchmark")
+    params = {"train_fraction": train_fraction}
+    plan = open_version(domain, registry, params=params, actor="bench", reason="benchmark")
     measured: dict[str, float] = {}
     for stage in CHAIN:
         outcome = make_cell(registry, plan, stage, actor="bench")
@@ -100,7 +118,7 @@ def _stages(laid: Path) -> tuple[Domain, Registry, Plan, dict[str, Any], dict[st
     return domain, registry, plan, report, measured
 
 
-def _metrics(domain: Domain, report: dict[str, Any], published: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def metrics_of(domain: Domain, report: dict[str, Any], published: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The configured metrics end to end, each role's validity and exact frame, and the whole turn."""
     targets = {m.id: m.target for m in domain.config.eval.metrics if m.target is not None}
     by_bound = {v["metric"]: v["verdict"] for v in report["details"] if v["gate"] == "target"}
@@ -139,8 +157,8 @@ def _by_point(value: float | None, target: float | None) -> str | None:
 
 
 def _final(laid: Path, published: dict[str, Any], predictions: Path | None) -> dict[str, Any]:
-    domain, registry, plan, report, measured = _stages(laid)
-    rows, latencies = _predict(domain, registry, plan)
+    domain, registry, plan, report, measured = run_stages(laid)
+    rows, latencies = predict_eval(domain, registry, plan)
     if predictions is not None:
         canonical.write_jsonl(
             predictions,
@@ -151,13 +169,12 @@ def _final(laid: Path, published: dict[str, Any], predictions: Path | None) -> d
         )
     return {
         "benchmark": domain.name,
-        "recipe": domain.config.model.recipe,
         "protocol": "final: trained on train, scored on test",
-        "n_train": _rows(registry, plan),
+        "n_train": train_rows(registry, plan),
         "n_test": report["n"],
-        "metrics": _metrics(domain, report, published) | _span_metrics(domain, laid, rows, published),
+        "metrics": metrics_of(domain, report, published) | span_metrics_of(domain, laid, rows, published),
         "train_seconds": measured["train_seconds"],
-        "latency_ms": {"p50": _quantile(latencies, 0.5), "p95": _quantile(latencies, 0.95)},
+        "latency_ms": {"p50": quantile(latencies, 0.5), "p95": quantile(latencies, 0.95)},
         "checkpoint_bytes": int(measured["checkpoint_bytes"]),
     }
 
@@ -166,7 +183,7 @@ Answered = list[tuple[dict[str, Any], dict[str, Prediction]]]
 """Rows of the dataset, each with its answers."""
 
 
-def _predict(domain: Domain, registry: Registry, plan: Plan) -> tuple[Answered, list[float]]:
+def predict_eval(domain: Domain, registry: Registry, plan: Plan) -> tuple[Answered, list[float]]:
     """Every test turn through the trained model, one by one and warm: (row, answers before repair), ms."""
     with tempfile.TemporaryDirectory() as scratch:
         registry.store.get(output_of(registry, plan, "finetune"), Path(scratch) / "model")
@@ -184,7 +201,7 @@ def _predict(domain: Domain, registry: Registry, plan: Plan) -> tuple[Answered, 
     return answered, latencies
 
 
-def _span_metrics(
+def span_metrics_of(
     domain: Domain, laid: Path, answered: Answered, published: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The metrics of kind span_f1: where the values were read from, against the test file's `fields.spans`."""
@@ -193,7 +210,7 @@ def _span_metrics(
     if not wanted:
         return {}
     shape = RowShape(config.data.fields, [])
-    given = {canonical.dumps(shape.take(row).input): row for row in canonical.read_jsonl(laid / _test_file(domain))}
+    given = {canonical.dumps(shape.take(row).input): row for row in canonical.read_jsonl(laid / test_file(domain))}
     found = {}
     for m in wanted:
         role = m.role or config.roles[0].id
@@ -234,12 +251,12 @@ def _pieces(answer: Prediction, path: str) -> list[tuple[str, int, int]]:
     return out
 
 
-def _quantile(values: list[float], share: float) -> float:
+def quantile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4)
 
 
-def _rows(registry: Registry, plan: Plan) -> int:
+def train_rows(registry: Registry, plan: Plan) -> int:
     cell = registry.cell(plan.domain, plan.number, "finetune")
     assert cell is not None
     return int(cell["receipt"]["result"]["rows"]["model"])
@@ -251,28 +268,27 @@ def _rows(registry: Registry, plan: Plan) -> int:
 def _cross_validated(laid: Path, published: dict[str, Any]) -> dict[str, Any]:
     domain = load_domain(laid)
     rows = list(canonical.read_jsonl(laid / "data" / "train.jsonl"))
-    test = _test_file(domain)
-    folds = [_fold_of(domain, row, index) for index, row in enumerate(rows)]
+    test = test_file(domain)
+    folds = [fold_of(domain, row, index) for index, row in enumerate(rows)]
     runs = []
     for fold in range(FOLDS):
         part = laid.parent / f"fold{fold}" / laid.name
         shutil.copytree(laid, part)
         canonical.write_jsonl(part / "data" / "train.jsonl", (r for r, f in zip(rows, folds, strict=True) if f != fold))
         canonical.write_jsonl(part / test, (r for r, f in zip(rows, folds, strict=True) if f == fold))
-        domain, registry, plan, report, measured = _stages(part)
-        answered, latencies = _predict(domain, registry, plan)
-        scores = _metrics(domain, report, published) | _span_metrics(domain, part, answered, published)
-        runs.append((scores, measured, _rows(registry, plan), report["n"], latencies))
+        domain, registry, plan, report, measured = run_stages(part)
+        answered, latencies = predict_eval(domain, registry, plan)
+        scores = metrics_of(domain, report, published) | span_metrics_of(domain, part, answered, published)
+        runs.append((scores, measured, train_rows(registry, plan), report["n"], latencies))
     latencies = [ms for run in runs for ms in run[4]]
     return {
         "benchmark": domain.name,
-        "recipe": domain.config.model.recipe,
         "protocol": f"{FOLDS}-fold cross-validation of train, grouped; low and high are mean ± one standard deviation",
         "n_train": round(mean(run[2] for run in runs)),
         "n_test": sum(run[3] for run in runs),
         "metrics": {name: _over_folds([run[0][name] for run in runs]) for name in runs[0][0]},
         "train_seconds": round(mean(run[1]["train_seconds"] for run in runs), 3),
-        "latency_ms": {"p50": _quantile(latencies, 0.5), "p95": _quantile(latencies, 0.95)},
+        "latency_ms": {"p50": quantile(latencies, 0.5), "p95": quantile(latencies, 0.95)},
         "checkpoint_bytes": round(mean(run[1]["checkpoint_bytes"] for run in runs)),
     }
 
@@ -294,7 +310,7 @@ def _over_folds(values: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _fold_of(domain: Domain, row: Any, index: int) -> int:
+def fold_of(domain: Domain, row: Any, index: int) -> int:
     """A row's fold: by its group keys where it has any, so that a phrasing is never on both sides."""
     keys = [values_at(row, pointer) for pointer in domain.config.data.split.group_by]
     key = canonical.text(keys) if any(k is not None for k in keys) else f"row {index}"
@@ -305,16 +321,38 @@ def _fold_of(domain: Domain, row: Any, index: int) -> int:
 
 
 @contextmanager
-def _laid_out(folder: Path, source: Path) -> Iterator[Path]:
-    """The benchmark as a domain folder with its data inside, in a temporary place."""
+def laid_out(folder: Path, source: Path, recipe: str | None = None) -> Iterator[Path]:
+    """The benchmark as a domain folder with its data inside, in a temporary place; of another recipe where asked."""
     with tempfile.TemporaryDirectory(prefix="slm-bench-") as scratch:
         laid = Path(scratch) / folder.name
         shutil.copytree(folder, laid)
         shutil.copytree(source, laid / "data")
+        if recipe is not None:
+            _set_recipe(laid / CONFIG_NAME, recipe)
         yield laid
 
 
-def _test_file(domain: Domain) -> str:
+def _set_recipe(path: Path, written: str) -> None:
+    """Change a config to `recipe`, or `recipe:key=value,…` with hyperparameters that replace or join its own."""
+    recipe, _, changes = written.partition(":")
+    if recipe not in RUNGS:
+        raise BadInputError(f"no rung {recipe!r} to measure", cure=f"choose one of: {', '.join(RUNGS)}")
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    model = document["slm_domain"].setdefault("model", {})
+    given = model.get("hyperparams") or {}
+    pairs = [change.partition("=") for change in changes.split(",") if change]
+    if (pairs and not isinstance(given, dict)) or any(not key or not sign for key, sign, _ in pairs):
+        raise BadInputError(
+            f"--recipe {written!r}: the hyperparameters cannot be set so",
+            cure="write recipe:key=value,key=value, on a benchmark that has its hyperparameters in its config",
+        )
+    model["recipe"] = recipe
+    if pairs:
+        model["hyperparams"] = given | {key: yaml.safe_load(value) for key, _, value in pairs}
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def test_file(domain: Domain) -> str:
     holdout = domain.config.eval.eval_sets.holdout
     if not isinstance(holdout, str):
         raise BadInputError(f"benchmark {domain.name}: eval.eval_sets.holdout must name the one test file")

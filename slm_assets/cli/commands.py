@@ -213,6 +213,13 @@ def bench(
     permute_labels: Annotated[
         bool, typer.Option("--permute-labels", help="Sanity check: shuffle train labels; nothing is learned.")
     ] = False,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Rung in place of the config's, as linear or encoder:quantize=int8; several with --curve."),
+    ] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Score over the amount of labels, on held-out train rows alone.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Measure a benchmark: cross-validation on train, grouped; with --final once on the test file.
@@ -220,9 +227,24 @@ def bench(
     Example: `slm bench travel_v3`
     """
     from slm_assets.bench import run_benchmark
+    from slm_assets.bench_curve import learning_curve
     from slm_assets.cli import render
 
-    result = run_benchmark(name, final=final, data=data, predictions=predictions, permute_labels=permute_labels)
+    if curve and (final or predictions or permute_labels):
+        raise BadInputError("--curve reads no test file", cure="leave out --final, --predictions and --permute-labels")
+    if curve:
+        show(learning_curve(name, recipes=recipe or (), data=data), json, render.curve)
+        return
+    if recipe and len(recipe) > 1:
+        raise BadInputError("several recipes are compared by --curve alone", cure="give one --recipe, or --curve")
+    result = run_benchmark(
+        name,
+        final=final,
+        data=data,
+        predictions=predictions,
+        permute_labels=permute_labels,
+        recipe=recipe[0] if recipe else None,
+    )
     show(result, json, render.bench)
 
 

@@ -241,6 +241,18 @@ def bench(result: dict[str, Any]) -> None:
     )
 
 
+def curve(result: dict[str, Any]) -> None:
+    """A line per rung and amount of labels, a column per metric with its interval."""
+    points = result["points"]
+    names = list(points[0]["metrics"])
+    table = Table("recipe", "labels", "rows", *names, title=f"{result['benchmark']} ({result['protocol']})")
+    for point in points:
+        found = (point["metrics"][name] for name in names)
+        cells = [f"{number(m['value'])} ({m['low']:.3f} … {m['high']:.3f})" for m in found]
+        table.add_row(point["recipe"], f"{point['share']:.0%}", str(point["n_train"]), *cells)
+    CONSOLE.print(table)
+
+
 def paint(word: str) -> str:
     """A verdict or outcome in its colour."""
     colour = COLOURS.get(word)

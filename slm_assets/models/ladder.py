@@ -18,7 +18,7 @@ from slm_assets.models.base import Predictor
 
 CHECKPOINT = "checkpoint.json"
 FORMAT = 2
-RUNGS = {"linear": "slm_assets.models.linear.rung"}
+RUNGS = {"linear": "slm_assets.models.linear.rung", "encoder": "slm_assets.models.encoder.rung"}
 """Rung → the module that offers it, cheapest first; imported when it is used."""
 
 

@@ -6,6 +6,7 @@
 | `SLM_DOMAINS` | `./domains` | the folder of domain folders |
 | `SLM_REGISTRY` | `sqlite:///$SLM_HOME/registry.db` | URL of the registry: SQLite or Postgres |
 | `SLM_ARTIFACTS` | `$SLM_HOME/artifacts` | fsspec URL or folder of the artifact store |
+| `SLM_ENCODERS` | `$SLM_HOME/encoders` | folders of sentence encoders that a config may name |
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Home:
     def locks(self) -> Path:
         """One lock file per open version."""
         return self.root / "locks"
+
+    @property
+    def cache(self) -> Path:
+        """What can be computed again; may be deleted at any time."""
+        return self.root / "cache"
 
     @property
     def dagster(self) -> Path:

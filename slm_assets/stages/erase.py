@@ -46,6 +46,7 @@ def thin_out(registry: Registry, domain: str) -> list[Row]:
         erasures.finish(registry, erasure)
         carried.append(_row(registry, domain, number))
     registry.forget_log()
+    shutil.rmtree(registry.home.cache, ignore_errors=True)  # vectors of erased texts among them
     for left in (registry.home.runs / domain).glob("*/*/*"):
         if left.name in ("in", "out", "scratch"):  # of a run that was killed
             shutil.rmtree(left, ignore_errors=True)

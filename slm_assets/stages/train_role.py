@@ -31,6 +31,8 @@ from slm_assets.stages.clean_process import clean_environment
 from slm_assets.stages.rows_io import LabelledRow, labelled_rows
 
 REPORT = "training.json"
+_PASSED_ON = ("SLM_HOME", "SLM_ENCODERS", "HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE")
+"""What a rung needs to find an encoder and the vectors that are known."""
 Tell = Callable[[float, str], None]
 
 
@@ -116,12 +118,16 @@ def _pairs(role: Role, rows: Sequence[LabelledRow]) -> list[tuple[Json, Json]]:
     return [(role_input(role, row.turn, row.labels), row.labels[role.id]) for row in rows]
 
 
+def _passed_on() -> dict[str, str]:
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
 def _child(arguments: list[str], tell: Tell) -> None:
     command = [sys.executable, "-m", "slm_assets.stages.train_role", *arguments]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, env=clean_environment(), stdout=subprocess.PIPE, stderr=errors, text=True
+            command, env=clean_environment() | _passed_on(), stdout=subprocess.PIPE, stderr=errors, text=True
         ) as child,
     ):
         assert child.stdout is not None

@@ -121,6 +121,24 @@ def test_every_result_says_how_it_was_measured_and_lies_where_its_name_says():
         assert record["machine"]["cores"] >= 1 and record["seconds"] > 0
 
 
+def test_each_rung_of_a_benchmark_shows_its_own_numbers_and_the_curve_stands_beside_them():
+    own, other = _bench("final", topic=_score(0.91)), _bench("final", topic=_score(0.94))
+    points = [
+        {"recipe": rung, "share": share, "n_train": n, "train_seconds": 1.0, "metrics": {"topic": _metric(value)}}
+        for rung, values in (("linear", (0.7, 0.9)), ("encoder", (0.8, 0.93)))
+        for share, n, value in zip((0.05, 1.0), (50, 1000), values, strict=True)
+    ]
+    curve = {"curve:mail": HOW | {"name": "curve:mail", "result": {"benchmark": "mail", "points": points}}}
+    looks = [LOOK, LOOK | {"recipe": "encoder"}]
+    page = report.page(own | {"final:mail:encoder": other["final:mail"]} | curve, looks, {})
+    assert page.count("### mail\n") == 1 and page.count("#### mail, recipe encoder\n") == 1
+    assert "Looks at the test file: 2: 2026-01-01 at commit `c0ffee` (linear); 2026-01-01" in page
+    before, after = page.split("#### mail, recipe encoder")
+    assert "| `topic` | .910 " in before and "| `topic` | .940 " in after and ".940" not in before
+    assert "| linear | 5 % | 50 | .700 [.650, .720] |" in page
+    assert "| encoder | all | 1,000 | .930 [.880, .950] |" in page
+
+
 def test_a_domain_shows_its_floor_each_version_and_why_one_was_held():
     page = report.page(_domain(), [], {"desk": "Made of air."})
     assert "Made of air." in page and "1,234 rows; 400 frozen eval turns in 90 groups." in page

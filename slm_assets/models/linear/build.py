@@ -15,7 +15,7 @@ from slm_assets.canonical import Json
 from slm_assets.models.linear.align import Occurrence
 from slm_assets.models.linear.crf import Crf
 from slm_assets.models.linear.examples import FINAL, ROUGH, Examples, Split, one_tagger, split_by
-from slm_assets.models.linear.features import Featurizer, Parts
+from slm_assets.models.linear.features import Embedder, Featurizer, Parts
 from slm_assets.models.linear.fills import Fill, learn_fill
 from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.holes import Corpus, Hole
@@ -55,6 +55,7 @@ class Build:
         holes: dict[str, Hole],
         settings: LinearSettings,
         seed: int,
+        embedder: Embedder | None = None,
     ) -> None:
         self.parts = parts
         self.groups = groups
@@ -63,7 +64,7 @@ class Build:
         self.settings = settings
         self.seed = seed
         self.stages = stage_keys(corpus.base, corpus.keys)
-        self.features = Featurizer(settings, sorted(corpus.text_names))
+        self.features = Featurizer(settings, sorted(corpus.text_names), embedder)
         self.problems: list[tuple[Ints, Ints]] = []
         self.x: list[Any] = []
         self.columns = 0

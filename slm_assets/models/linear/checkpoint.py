@@ -20,7 +20,7 @@ from slm_assets.canonical import Json
 from slm_assets.errors import ArtifactError
 from slm_assets.models.linear.choice import Choice
 from slm_assets.models.linear.crf import Crf, Layer
-from slm_assets.models.linear.features import Featurizer, Tree
+from slm_assets.models.linear.features import Embedder, Featurizer, Tree
 from slm_assets.models.linear.fills import Fill
 from slm_assets.models.linear.gazetteer import Gazetteer
 from slm_assets.models.linear.items import Items
@@ -97,8 +97,11 @@ def _by_template(names: Sequence[tuple[int, str]]) -> Json:
     return [[template, [name for _, name in own]] for template, own in groupby(names, key=lambda each: each[0])]
 
 
-def load(folder: FilePath, schema: dict[str, Any]) -> LinearModel:
-    """Read a model for a contract. What is missing, altered or of another format: ArtifactError."""
+def load(folder: FilePath, schema: dict[str, Any], embedder: Embedder | None = None) -> LinearModel:
+    """Read a model for a contract, with the embedder that it was trained with, if any.
+
+    What is missing, altered or of another format: ArtifactError.
+    """
     try:
         document = canonical.read_json(folder / MODEL_FILE)
         arrays = load_arrays((folder / WEIGHTS_FILE).read_bytes())
@@ -107,7 +110,7 @@ def load(folder: FilePath, schema: dict[str, Any]) -> LinearModel:
             raise ArtifactError(
                 f"{folder}: format {found!r}, expected {FORMAT!r}", cure="train again with this release"
             )
-        return _assemble(document, arrays, schema)
+        return _assemble(document, arrays, schema, embedder)
     except (OSError, orjson.JSONDecodeError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ArtifactError(
             f"{folder}: no readable checkpoint of recipe linear ({type(error).__name__}: {error})",
@@ -115,8 +118,10 @@ def load(folder: FilePath, schema: dict[str, Any]) -> LinearModel:
         ) from error
 
 
-def _assemble(document: dict[str, Any], arrays: dict[str, Any], schema: dict[str, Any]) -> LinearModel:
-    features = Featurizer(from_hyperparams(document["settings"]), document["texts"])
+def _assemble(
+    document: dict[str, Any], arrays: dict[str, Any], schema: dict[str, Any], embedder: Embedder | None
+) -> LinearModel:
+    features = Featurizer(from_hyperparams(document["settings"]), document["texts"], embedder)
     features.restore(document["vocabulary"], arrays["idf"], [Tree(*tree) for tree in document["trees"]])
     shape_keys = document["shapes"]
     structure = Structure(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil, log
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,19 @@ _CACHE: Final = 50_000
 _LONG: Final = 200
 
 Row = tuple[NDArray[np.int64], NDArray[np.float32]]
+
+
+class Embedder(Protocol):
+    """Texts as vectors of `size` numbers: one more block of features, whose weight is the vectors' length."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in a vector."""
+        ...
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """The vector of a text."""
+        ...
 
 
 @dataclass
@@ -102,6 +115,11 @@ def find_texts(values: Sequence[Json]) -> frozenset[str]:
     return frozenset(found)
 
 
+def texts_of(values: Sequence[Json], text_names: frozenset[str]) -> list[str]:
+    """The distinct texts of inputs, in the order in which they come."""
+    return list(dict.fromkeys(text for value in values for _, _, text in split_parts(value, text_names).texts))
+
+
 @dataclass(frozen=True)
 class Tree:
     """A decision tree over structured features, as conditions: the nodes that an input passes are features.
@@ -137,11 +155,12 @@ class _Line(NamedTuple):
 
 
 class Featurizer:
-    """A fitted vocabulary: structured names, words, character n-grams, trees, in this order of indices."""
+    """A fitted vocabulary: structured names, words, character n-grams, embedding, trees, in this order of indices."""
 
-    def __init__(self, settings: LinearSettings, text_names: Sequence[str]) -> None:
+    def __init__(self, settings: LinearSettings, text_names: Sequence[str], embedder: Embedder | None = None) -> None:
         self.settings = settings
         self.text_names = frozenset(text_names)
+        self.embedder = embedder
         self.names: dict[str, int] = {}
         self.words: dict[str, int] = {}
         self.chars: dict[str, int] = {}
@@ -153,8 +172,13 @@ class Featurizer:
     @property
     def size(self) -> int:
         """Number of features."""
-        vocabulary = len(self.names) + len(self.words) + len(self.chars)
-        return vocabulary + sum(len(tree.feature) for tree in self.trees)
+        return self._dense.stop + sum(len(tree.feature) for tree in self.trees)
+
+    @property
+    def _dense(self) -> range:
+        """The indices of the embedding."""
+        start = len(self.names) + len(self.words) + len(self.chars)
+        return range(start, start + (self.embedder.size if self.embedder is not None else 0))
 
     def fit(self, rows: Sequence[Sequence[str]], texts: Sequence[Parts]) -> None:
         """Choose the vocabulary from each row's structured names and texts.
@@ -221,6 +245,9 @@ class Featurizer:
             blocks.append(self._block(self._word_ids(lines), self.settings.word_weight))
             if self.chars:
                 blocks.append(self._block([i for line in lines for i in line.chars], self.settings.char_weight))
+            if self.embedder is not None:
+                dense = self._dense
+                blocks.append((np.arange(dense.start, dense.stop, dtype=np.int64), self.embedder.embed(text)))
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
 
     def flat(self, indices: list[int], weight: float) -> Row:

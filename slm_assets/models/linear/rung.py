@@ -11,12 +11,14 @@ __all__ = ["load", "save", "train"]
 
 def train(training: Training) -> LinearModel:
     """Learn one role."""
-    return linear.train(
-        training.pairs,
-        training.schema,
-        validation=training.validation,
-        groups=training.groups,
-        settings=linear.from_hyperparams(training.hyperparams),
-        seed=training.seed,
-        progress=training.progress,
+    more, added = linear.augmented(training)
+    model = linear.train(
+        more.pairs,
+        more.schema,
+        validation=more.validation,
+        groups=more.groups,
+        settings=linear.from_hyperparams(more.hyperparams, also=(linear.AUGMENT,)),
+        seed=more.seed,
+        progress=more.progress,
     )
+    return linear.with_added(model, added)

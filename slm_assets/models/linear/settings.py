@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Final
@@ -42,15 +42,18 @@ class LinearSettings:
     max_iter: int = 20_000
 
 
-def from_hyperparams(values: Mapping[str, Any]) -> LinearSettings:
-    """Settings from a config's `hyperparams`; an unknown key or a wrong value is a BadInputError."""
+def from_hyperparams(values: Mapping[str, Any], *, recipe: str = "linear", also: Sequence[str] = ()) -> LinearSettings:
+    """Settings from a config's `hyperparams`; an unknown key or a wrong value is a BadInputError.
+
+    `recipe`, `also`: the rung that asks, and the settings that it has of its own, for what the error says.
+    """
     kinds: dict[str, type] = {field.name: type(field.default) for field in fields(LinearSettings)}
     clean: dict[str, Any] = {}
     for key, value in values.items():
         if key not in kinds:
-            near = get_close_matches(key, kinds, 1)
-            cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(kinds))}"
-            raise BadInputError(f"hyperparams.{key}: no such setting of recipe linear", cure=cure)
+            near = get_close_matches(key, [*kinds, *also], 1)
+            cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted([*kinds, *also]))}"
+            raise BadInputError(f"hyperparams.{key}: no such setting of recipe {recipe}", cure=cure)
         wanted = kinds[key]
         fits = isinstance(value, int if wanted is int else (int, float)) and not isinstance(value, bool)
         low = 0.0 if key.endswith("_weight") else 1e-9

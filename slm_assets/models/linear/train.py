@@ -11,7 +11,7 @@ from slm_assets.canonical import Json
 from slm_assets.errors import BadInputError
 from slm_assets.models.linear.build import Build
 from slm_assets.models.linear.calibrate import on_validation, out_of_fold
-from slm_assets.models.linear.features import Parts, find_texts, split_parts
+from slm_assets.models.linear.features import Embedder, Parts, find_texts, split_parts
 from slm_assets.models.linear.holes import Corpus, find_holes
 from slm_assets.models.linear.learner import folds
 from slm_assets.models.linear.model import LinearModel
@@ -35,16 +35,18 @@ def train(
     seed: int = 0,
     groups: Sequence[str] | None = None,
     progress: Progress | None = None,
+    embedder: Embedder | None = None,
 ) -> LinearModel:
     """Learn input → output from pairs, for any contract.
 
     `validation` rows calibrate the confidence; without them folds of the training rows do, split by
-    `groups` (default: rows with equal texts stay together). Outputs that break the contract are left out
+    `groups` (default: rows with equal texts stay together). `embedder` adds its vectors of the texts to the
+    features. Outputs that break the contract are left out
     and counted in the report. No rows, or a schema that is none: BadInputError. Equal arguments give an
     equal model.
     """
     with _no_collector():
-        return _train(pairs, schema, validation, settings or LinearSettings(), seed, groups, progress)
+        return _train(pairs, schema, validation, settings or LinearSettings(), seed, groups, progress, embedder)
 
 
 @contextmanager
@@ -67,6 +69,7 @@ def _train(
     seed: int,
     groups: Sequence[str] | None,
     progress: Progress | None,
+    embedder: Embedder | None,
 ) -> LinearModel:
     say = progress or (lambda share, what: None)
     contract = Contract(schema)
@@ -82,7 +85,7 @@ def _train(
     say(0.3, "shapes")
     textual = {name for name, hole in holes.items() if hole.textual}
     layout, keys = plan(corpus, set(holes), textual, max_shapes=settings.max_shapes)
-    build = Build(parts, names, corpus, holes, settings, seed)
+    build = Build(parts, names, corpus, holes, settings, seed, embedder)
     structure = build.structure(layout, keys, fallback_valid=valid)
     say(0.4, "spans")
     tagger = build.tag(structure)
