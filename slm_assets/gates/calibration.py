@@ -63,7 +63,7 @@ def ece_interval(
     drawn: Floats = np.sort(np.abs(weights @ pooled.T).sum(axis=1) / (weights @ sizes))
     tail = floor((1 - confidence) / 2 * len(drawn))
     low, high = min(float(drawn[tail]), value), max(float(drawn[-1 - tail]), value)
-    return Interval(*(round(x, DIGITS) for x in (value, low, high)), len(sure), known.count)
+    return Interval(round(value, DIGITS), round(low, DIGITS), round(high, DIGITS), len(sure), known.count)
 
 
 def accuracy_at_coverage(
