@@ -1,4 +1,4 @@
-"""Scores of outputs against labels: exact match at a place, recall per class, confusion, calibration.
+"""Scores of outputs against labels: exact match at a place, recall per class, confusion.
 
 Everything here is a pure function of JSON values and arrays; results that are reported are plain lists
 of dicts in a stable order.
@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import BadInputError
 from slm_assets.gates.clusters import DIGITS
-from slm_assets.gates.intervals import Interval, wilson
+from slm_assets.gates.intervals import wilson
 
 OTHER = "(other)"
 
@@ -131,68 +131,3 @@ def confusion(predicted: Sequence[str], true: Sequence[str], top: int = 20) -> J
     for (t, p), n in Counter(zip(true, predicted, strict=True)).items():
         counts[index.get(t, last), index.get(p, last)] += n
     return {"classes": classes, "counts": counts.tolist()}
-
-
-def calibration(confidences: ArrayLike, correct: ArrayLike, bins: int = 10) -> Json:
-    """Reliability in bins of equal width, and the expected calibration error (Naeini et al. 2015).
-
-    `{"ece": float or None, "n": int, "bins": [{low, high, n, confidence, accuracy}]}`; empty bins have
-    None.
-    """
-    sure, right = _checked(confidences, correct)
-    place = np.minimum((sure * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    said, was = (np.bincount(place, weights, minlength=bins) for weights in (sure, right))
-    rows = [
-        {
-            "low": round(i / bins, DIGITS),
-            "high": round((i + 1) / bins, DIGITS),
-            "n": int(counts[i]),
-            "confidence": round(float(said[i] / counts[i]), DIGITS) if counts[i] else None,
-            "accuracy": round(float(was[i] / counts[i]), DIGITS) if counts[i] else None,
-        }
-        for i in range(bins)
-    ]
-    error = round(float(np.abs(said - was).sum() / len(sure)), DIGITS) if len(sure) else None
-    return {"ece": error, "n": len(sure), "bins": rows}
-
-
-def accuracy_at_coverage(
-    confidences: ArrayLike, correct: ArrayLike, coverages: Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-) -> list[Json]:
-    """Accuracy over the most confident rows: `[{asked, coverage, threshold, n, accuracy, low, high}]`.
-
-    Rows as confident as the last one asked for are taken too: that is what a threshold does when served.
-    """
-    sure, right = _checked(confidences, correct)
-    if not len(sure):
-        return []
-    order = np.argsort(-sure, kind="stable")
-    ranked, hits = sure[order], np.cumsum(right[order])
-    rows = []
-    for asked in coverages:
-        threshold = ranked[max(int(np.ceil(asked * len(sure) - 1e-9)), 1) - 1]
-        n = int(np.searchsorted(-ranked, -threshold, side="right"))
-        low, high = wilson(float(hits[n - 1]), n)
-        kept = Interval(float(hits[n - 1]) / n, low, high, n, n)
-        rows.append(
-            {
-                "asked": asked,
-                "coverage": round(n / len(sure), DIGITS),
-                "threshold": round(float(threshold), DIGITS),
-                "n": n,
-                "accuracy": round(kept.value, DIGITS),
-                "low": round(kept.low, DIGITS),
-                "high": round(kept.high, DIGITS),
-            }
-        )
-    return rows
-
-
-def _checked(confidences: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    sure, right = (np.asarray(x, dtype=np.float64) for x in (confidences, correct))
-    if sure.shape != right.shape:
-        raise BadInputError(f"{sure.size} confidences, but {right.size} scores")
-    if sure.size and not bool(np.all((sure >= 0) & (sure <= 1))):
-        raise BadInputError("a confidence lies outside [0, 1]")
-    return sure, right

@@ -60,7 +60,7 @@ class Bounds:
 
 
 @lru_cache(maxsize=2)
-def _weights(groups: int, seed: int) -> Floats:
+def resamples(groups: int, seed: int) -> Floats:
     """How often each replicate drew each group: (replicates, groups). Integers only: the same anywhere."""
     rng = np.random.default_rng([seed, groups])
     draws = rng.integers(0, groups, size=(REPLICATES, groups), dtype=np.int32)
@@ -68,7 +68,7 @@ def _weights(groups: int, seed: int) -> Floats:
     return np.bincount(flat.ravel(), minlength=REPLICATES * groups).reshape(REPLICATES, groups).astype(float)
 
 
-def _pool(sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
+def pool(sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
     """Pool groups at random, so that the bootstrap's cost is bounded."""
     count = len(sizes)
     if count <= POOLED:
@@ -83,11 +83,11 @@ def bootstrap_bounds(sums: Floats, sizes: Floats, confidence: tuple[float, float
     """Lower and upper one-sided bounds of the mean, by resampling groups: (2, tests)."""
     from scipy.special import stdtrit
 
-    sums, sizes = _pool(sums, sizes)
+    sums, sizes = pool(sums, sizes)
     count = len(sizes)
     if count < 2:
         return np.stack([np.full(len(sums), -1.0), np.full(len(sums), 1.0)])
-    weights = _weights(count, seed)
+    weights = resamples(count, seed)
     means = (weights @ sums.T) / (weights @ sizes)[:, None]
     ranks = []
     for level in confidence:

@@ -22,12 +22,13 @@ class Span(NamedTuple):
 class Prediction:
     """An answer. `confidence` in [0, 1], calibrated on validation rows; `valid`: the output, as it was
     decoded, meets the contract (nothing repairs it afterwards). An engine that cannot answer (an oracle
-    that threw) has output None."""
+    that threw) has output None. `by`: which rung of a cascade answered, "" elsewhere."""
 
     output: Json
     confidence: float = 1.0
     valid: bool = True
     spans: tuple[Span, ...] = ()
+    by: str = ""
 
 
 class Predictor(Protocol):

@@ -13,13 +13,21 @@ from typing import Any, Protocol, cast
 
 from slm_assets import canonical
 from slm_assets.canonical import Json
+from slm_assets.domain.ladder import DEFAULT_RUNGS, Step, place_of
 from slm_assets.errors import ArtifactError, BadInputError
 from slm_assets.models.base import Predictor
 
 CHECKPOINT = "checkpoint.json"
 FORMAT = 2
-RUNGS = {"linear": "slm_assets.models.linear.rung", "encoder": "slm_assets.models.encoder.rung"}
+RUNGS = {
+    "linear": "slm_assets.models.linear.rung",
+    "encoder": "slm_assets.models.encoder.rung",
+    "cascade": "slm_assets.models.cascade.rung",
+}
 """Rung → the module that offers it, cheapest first; imported when it is used."""
+
+Oracle = Callable[[], Predictor | None]
+"""Makes a role's oracle; None for one that has none."""
 
 
 class TrainedModel(Predictor, Protocol):
@@ -34,7 +42,8 @@ class TrainedModel(Predictor, Protocol):
 @dataclass(frozen=True)
 class Training:
     """What a role is trained on: pairs of input and output with the groups that the rows belong to, the contract,
-    validation pairs, and the recipe's own hyperparameters."""
+    validation pairs with theirs, and the recipe's own hyperparameters. `independent`: whether the label of each
+    validation row is not the oracle's own; `oracle` makes that."""
 
     pairs: Sequence[tuple[Json, Json]]
     schema: dict[str, Any]
@@ -43,6 +52,9 @@ class Training:
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     progress: Callable[[float, str], None] | None = None
+    validation_groups: Sequence[str] | None = None
+    independent: Sequence[bool] = ()
+    oracle: Oracle | None = None
 
 
 class Rung(Protocol):
@@ -75,15 +87,57 @@ def seal(folder: Path, roles: Mapping[str, str]) -> None:
     canonical.write_json(folder / CHECKPOINT, {"format": FORMAT, "roles": dict(sorted(roles.items()))})
 
 
-def load(folder: Path, role: str, schema: dict[str, Any]) -> Predictor:
-    """Load one role of a checkpoint. ArtifactError where it is none, or of a format not known here."""
+def steps(recipe: str, given: Sequence[Step]) -> list[Step]:
+    """The rungs of a cascade or a climb as they are to be trained, the default where none are given. BadInputError,
+    with the place, for one that cannot be, two of one name, or too few."""
+    faults = step_faults(recipe, given)
+    if faults:
+        where, message, cure = faults[0]
+        raise BadInputError(f"{place_of(recipe, where)}: {message}", cure=cure)
+    return list(given) or [Step(recipe=name) for name in DEFAULT_RUNGS if name in RUNGS]
+
+
+def step_faults(recipe: str, given: Sequence[Step]) -> list[tuple[tuple[int | str, ...], str, str]]:
+    """(place inside of the recipe's block, message, cure) of everything wrong with these rungs."""
+    known = [name for name in RUNGS if name != recipe]
+    titles = [step.title for step in given]
+    found: list[tuple[tuple[int | str, ...], str, str]] = []
+    for index, step in enumerate(given):
+        at = ("rungs", index)
+        if step.recipe not in known:
+            found.append((at, f"{step.recipe!r} is no rung of this release", f"choose among: {', '.join(known)}"))
+        if step.title in titles[:index]:
+            found.append((at, f"two rungs are named {step.title!r}", "give one of them a name"))
+    least = 2 if recipe == "cascade" else 1
+    there = len(given) or sum(name in RUNGS for name in DEFAULT_RUNGS)
+    if there < least:
+        found.append((("rungs",), f"{there} of at least {least} rungs", "name the rungs, cheapest first"))
+    return found
+
+
+def load(folder: Path, role: str, schema: dict[str, Any], oracle: Oracle | None = None) -> Predictor:
+    """Load one role of a checkpoint; `oracle` for a cascade that ends in it. ArtifactError where it is none, or of a
+    format not known here."""
     try:
         head = canonical.read_json(folder / CHECKPOINT)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name} is no checkpoint: {error}") from error
-    if head.get("format") != FORMAT or head["roles"].get(role) not in RUNGS:
+    if head.get("format") != FORMAT or role not in head["roles"]:
         raise ArtifactError(
             f"checkpoint holds format {head.get('format')} and roles {head.get('roles')}; expected format {FORMAT} "
-            f"and role {role} by one of {', '.join(RUNGS)}"
+            f"and role {role}"
         )
-    return rung(head["roles"][role]).load(folder / role, schema)
+    return load_rung(head["roles"][role], folder / role, schema, oracle)
+
+
+def load_rung(name: str, folder: Path, schema: dict[str, Any], oracle: Oracle | None = None) -> Predictor:
+    """Load what a rung saved in a folder. ArtifactError for a rung not known here."""
+    if name not in RUNGS:
+        raise ArtifactError(
+            f"checkpoint of a rung {name!r}; expected one of {', '.join(RUNGS)}", cure="load it with a newer release"
+        )
+    if name == "cascade":
+        from slm_assets.models.cascade.rung import load as load_cascade
+
+        return load_cascade(folder, schema, oracle)
+    return rung(name).load(folder, schema)

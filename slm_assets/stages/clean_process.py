@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from slm_assets.errors import SlmError
 from slm_assets.models import ladder
 from slm_assets.models.base import Predictor
 from slm_assets.models.chain import answer_turns
+from slm_assets.models.oracle import load_oracle
 
 TIMEOUT_S = 600
 _HEAVY = ("sklearn", "pandas", "dagster", "daft", "torch")
@@ -50,7 +52,10 @@ def clean_environment() -> dict[str, str]:
 
 def load_engines(domain: Domain, checkpoint: Path) -> dict[str, Predictor]:
     """Every role of a checkpoint, ready to answer."""
-    return {role.id: ladder.load(checkpoint, role.id, domain.output_schema(role.id)) for role in domain.config.roles}
+    return {
+        role.id: ladder.load(checkpoint, role.id, domain.output_schema(role.id), partial(load_oracle, domain, role.id))
+        for role in domain.config.roles
+    }
 
 
 def answers_in_clean_process(config: Path, checkpoint: Path, turns: Path, scratch: Path) -> CleanAnswers:

@@ -23,20 +23,33 @@ def run(ctx: StageContext) -> StageResult:
     ctx.registry.store.get(ctx.request.config, config)
     dataset, labels = ctx.inputs["dataset"], ctx.inputs["labels"]
     seed = int(ctx.request.params["seed"])
-    trained = train_roles(ctx.domain, config, dataset, labels, seed=seed, out=out, tell=ctx.progress)
-    ladder.seal(out, dict.fromkeys(trained, recipe))
+    serving = {
+        name.removeprefix("incumbent_"): path for name, path in ctx.inputs.items() if name.startswith("incumbent_")
+    }
+    trained = train_roles(
+        ctx.domain, config, dataset, labels, seed=seed, out=out, tell=ctx.progress, incumbents=serving
+    )
+    rungs = {role: own["rung"] for role, own in trained.items()}
+    ladder.seal(out, rungs)
     reports = {role: own["report"] for role, own in trained.items()}
     canonical.write_json(out / REPORT, reports)
     loads, measured = _loads(ctx, config)
     seconds = {f"train_seconds_{role}": own["train_seconds"] for role, own in trained.items()}
+    climbed = {
+        f"{role}.{rung}.{name}": value
+        for role, own in trained.items()
+        for rung, numbers in own["measured"].items()
+        for name, value in numbers.items()
+    }
     rows = max(report["n"] for report in reports.values())
     return StageResult(
         rows={"model": rows},
         verdicts=[loads],
-        summary={"recipe": recipe, "train_rows": rows, "training": reports},
+        summary={"recipe": recipe, "rung": rungs, "train_rows": rows, "training": reports},
         measured={
             **seconds,
             **measured,
+            **climbed,
             "train_seconds": round(sum(seconds.values()), 3),
             "checkpoint_bytes": float(sum(p.stat().st_size for p in out.rglob("*") if p.is_file())),
         },

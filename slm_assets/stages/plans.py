@@ -139,6 +139,8 @@ def version_request(registry: Registry, plan: Plan, stage: str) -> StageRequest:
         params = {"train_fraction": plan.params["train_fraction"], "epoch": plan.epoch}
     elif stage == "finetune":
         params = {"seed": 0}
+        if _recipe(registry, plan) == "auto":  # which compares with what serves
+            inputs |= {f"incumbent_{role}": version["release"] for role, version in plan.incumbents.items()}
     elif stage == "evaluate":
         epoch = summary_of(registry, plan, "dataset")["epoch"]
         params = {
@@ -211,10 +213,18 @@ def _undecided(registry: Registry, plan: Plan) -> set[str]:
 
 
 def _role_ids(registry: Registry, plan: Plan) -> list[str]:
+    return [role["id"] for role in _config(registry, plan)["roles"]]
+
+
+def _recipe(registry: Registry, plan: Plan) -> str:
+    return str((_config(registry, plan).get("model") or {}).get("recipe", ""))
+
+
+def _config(registry: Registry, plan: Plan) -> dict[str, Any]:
     import yaml
 
-    config = yaml.safe_load(registry.store.read(plan.config, "slm.config.yaml"))
-    return [role["id"] for role in config["slm_domain"]["roles"]]
+    config: dict[str, Any] = yaml.safe_load(registry.store.read(plan.config, "slm.config.yaml"))
+    return config["slm_domain"]  # type: ignore[no-any-return]
 
 
 def _incumbents(registry: Registry, domain: Domain) -> dict[str, dict[str, Any]]:

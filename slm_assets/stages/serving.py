@@ -12,6 +12,7 @@ from slm_assets.domain.contracts import Validator
 from slm_assets.domain.loading import Domain
 from slm_assets.errors import ArtifactError, BadInputError, SlmError
 from slm_assets.models.base import Predictor
+from slm_assets.models.cascade.model import CascadeModel
 from slm_assets.models.oracle import OraclePredictor, load_oracle
 from slm_assets.registry.registry import Flag, Registry
 from slm_assets.stages.bundle import Bundle
@@ -43,7 +44,7 @@ class Serving:
     def close(self) -> None:
         """End the oracles' child processes, where there are any."""
         for engine in (self.predictor, self.oracle):
-            if isinstance(engine, OraclePredictor):
+            if isinstance(engine, OraclePredictor | CascadeModel):
                 engine.close()
 
 

@@ -6,10 +6,10 @@ from slm_assets.domain.checks import check_domain
 from slm_assets.domain.config import PythonOracle, RulesOracle
 from slm_assets.domain.loading import CONFIG_NAME, Domain, domain_folder, load_domain
 from slm_assets.errors import BadInputError, ConfigError, Fault
-from slm_assets.models.ladder import RUNGS
 from slm_assets.models.oracle import load_oracle
 from slm_assets.models.rules import check_rules
 from slm_assets.registry.home import Home
+from slm_assets.stages.climbing.faults import ladder_faults
 from slm_assets.stages.table import BY_NAME
 
 
@@ -28,18 +28,7 @@ def validate_domain(home: Home, name: str) -> list[Fault]:
         return [Fault(CONFIG_NAME, "$.slm_domain", error.message, cure=error.cure)]
     faults.update(fault for role in domain.config.roles for fault in _oracle(domain, role.id))
     faults.update(_unknown_stages(domain))
-    recipe = domain.config.model.recipe
-    if recipe not in RUNGS:
-        faults.add(
-            Fault(
-                "slm.config.yaml",
-                "$.slm_domain.model.recipe",
-                "this release cannot train the recipe",
-                found=recipe,
-                expected=" or ".join(RUNGS),
-                severity="warning",
-            )
-        )
+    faults.update(ladder_faults(domain))
     return sorted(faults)
 
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from slm_assets import canonical
 from slm_assets.errors import BadInputError
+from slm_assets.gates.calibration import accuracy_at_coverage, calibration, ece_interval
 from slm_assets.gates.metrics import (
-    accuracy_at_coverage,
-    calibration,
     class_names,
     confusion,
     recall_per_class,
@@ -158,11 +157,31 @@ def test_calibration_error_of_known_data() -> None:
     right = [1] * 9 + [0] + [1] * 4 + [0] * 6
     report = calibration(told, right)
     assert report["ece"] == pytest.approx(0.5 * 0.05 + 0.5 * 0.15)
-    assert [row["n"] for row in report["bins"]] == [0, 0, 0, 0, 0, 10, 0, 0, 0, 10]
-    assert report["bins"][9]["accuracy"] == pytest.approx(0.9)
-    assert report["bins"][0]["accuracy"] is None
+    assert [row["n"] for row in report["bins"]] == [10, 10], "equal confidences share a bin"
+    assert [row["accuracy"] for row in report["bins"]] == pytest.approx([0.4, 0.9])
     assert calibration([1.0, 0.0], [1, 0])["ece"] == 0
     assert calibration([], [])["ece"] is None
+
+
+def test_bins_of_calibration_are_of_equal_mass() -> None:
+    told = np.linspace(0.0, 1.0, 1_000) ** 4  # most are unsure: bins of equal width would leave some almost empty
+    report = calibration(told, np.arange(1_000) % 2)
+    assert {row["n"] for row in report["bins"]} == {66, 67} and len(report["bins"]) == 15
+    assert report["n"] == sum(row["n"] for row in report["bins"])
+
+
+def test_the_interval_of_the_calibration_error_holds_it_and_widens_with_groups() -> None:
+    rng = np.random.default_rng(1)
+    told = rng.uniform(0.5, 1.0, 2_000)
+    right = rng.uniform(size=2_000) < told - 0.2  # overconfident by 20 points
+    alone = ece_interval(told, right)
+    assert alone.low < 0.2 < alone.high and alone.high - alone.low < 0.06
+    assert alone.low <= alone.value == calibration(told, right)["ece"] <= alone.high
+    clumped = np.repeat(rng.uniform(size=20) < 0.55, 100)
+    together = ece_interval(told, clumped, np.repeat(np.arange(20), 100))
+    apart = ece_interval(told, clumped)
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+    assert ece_interval([], []) == (0.0, 0.0, 1.0, 0, 0.0)
 
 
 def test_accuracy_at_coverage_takes_ties_along() -> None:

@@ -192,6 +192,12 @@ def test_the_eval_report_has_an_interval_and_n_on_each_number(registry, plan, tm
     assert subjects == {"challenger", "incumbent", "floor", "majority"}
     assert any(m["metric"].startswith("recall:") for m in report["metrics"])
     assert report["confusion"]["triage"] and report["calibration"]["triage"]["ece"] is not None
+    sure = {m["metric"]: m for m in report["metrics"] if m["metric"].startswith(("ece", "accuracy_at_coverage_"))}
+    assert list(sure) == ["ece", *(f"accuracy_at_coverage_{share}" for share in (50, 70, 80, 90, 100))]
+    assert sure["ece"]["value"] == report["calibration"]["triage"]["ece"]
+    exact = next(m for m in report["metrics"] if m["metric"] == "exact" and m["subject"] == "challenger")
+    assert sure["accuracy_at_coverage_100"]["value"] == exact["value"]
+    assert sure["accuracy_at_coverage_50"]["value"] >= exact["value"], "the surest half is better than the whole"
     assert "latency" not in {g["gate"] for g in report["gates"]}, "what is measured is not in the artifact"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slm_assets.canonical import Json
+from slm_assets.models.calibration import fit_power
 from slm_assets.models.linear.learner import fit_temperature
 from slm_assets.models.linear.model import LinearModel
 from slm_assets.models.linear.paths import pointer, text_of
@@ -104,16 +104,7 @@ def on_validation(
 
 
 def _power(model: LinearModel, validation: Sequence[tuple[Json, Json]]) -> float:
-    """The power of the product of probabilities with the least log loss for "the whole answer is right"."""
+    """The power of the product of the factors' probabilities."""
     answers = model.predict_many([value for value, _ in validation])
-    logp = np.asarray([log(max(a.confidence, 1e-6)) for a in answers])
-    right = np.asarray(
-        [text_of(a.output) == text_of(target) for a, (_, target) in zip(answers, validation, strict=True)]
-    )
-    best, at = np.inf, 1.0
-    for power in np.geomspace(0.1, 10.0, 41):
-        p = np.clip(np.exp(power * logp), 1e-4, 1 - 1e-4)
-        loss = float(-np.where(right, np.log(p), np.log1p(-p)).mean())
-        if loss < best - 1e-12:
-            best, at = loss, float(power)
-    return round(at, 4)
+    right = [text_of(a.output) == text_of(target) for a, (_, target) in zip(answers, validation, strict=True)]
+    return fit_power([a.confidence for a in answers], right)

@@ -37,12 +37,13 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True, eq=False)
 class Answers:
     """One role's answers on all rows. `outputs`: a JSON line each; `right`: place → whether each row's
-    output equals its label there, False without a label."""
+    output equals its label there, False without a label. `by`: rung of a cascade → the rows that it answered."""
 
     outputs: Path
     confidence: NDArray[np.float64]
     valid: Mask
     right: Mapping[Place, Mask]
+    by: Mapping[str, Mask]
 
     def __iter__(self) -> Iterator[Json]:
         with self.outputs.open("rb") as lines:
@@ -100,6 +101,7 @@ class AnswerBook:
         size = len(self._rows)
         confidence, valid = np.empty(size), np.empty(size, dtype=np.bool_)
         right = {place: np.empty(size, dtype=np.bool_) for place in self._places[role.id]}
+        by: dict[str, Mask] = {}
         done = 0
         with ExitStack() as stack:
             out = stack.enter_context(outputs.open("wb"))
@@ -111,6 +113,8 @@ class AnswerBook:
                 part = slice(done, done + len(rows))
                 confidence[part] = [one.confidence for one in found]
                 valid[part] = [one.valid for one in found]
+                for rung in {one.by for one in found if one.by}:
+                    by.setdefault(rung, np.zeros(size, dtype=np.bool_))[part] = [one.by == rung for one in found]
                 labels = [row.labels.get(role.id) for row in rows]
                 for (pointer, absent, apart), scores in right.items():
                     ours, truth = [one.output for one in found], labels
@@ -120,7 +124,7 @@ class AnswerBook:
                 done += len(rows)
                 self._tell(f"{role.id} by {name}: {done:,} of {size:,} turns")
         labelled = self._rows.scored(role.id)
-        return Answers(outputs, confidence, valid, {place: scores & labelled for place, scores in right.items()})
+        return Answers(outputs, confidence, valid, {place: scores & labelled for place, scores in right.items()}, by)
 
     def _inputs(
         self, role: Role, rows: Sequence[LabelledRow], earlier: Mapping[str, Iterator[Json]] | None

@@ -57,7 +57,7 @@ class Asking:
                     f"a process that evaluates ended (status {process.wait()})",
                     cure="free memory, then run again; its own message stands above",
                 )
-            answers = [Prediction(*one) for one in orjson.loads(line)]
+            answers = [Prediction(output, sure, valid, by=by) for output, sure, valid, by in orjson.loads(line)]
             if len(answers) != len(part):
                 raise SlmError(f"a process that evaluates gave {len(answers)} answers to {len(part)} inputs")
             found += answers
@@ -94,7 +94,7 @@ def main() -> None:
         for line in lines:
             wanted = orjson.loads(line)
             found = engines[wanted["role"]][wanted["subject"]].predict_many(wanted["inputs"])
-            answers.write(orjson.dumps([[one.output, one.confidence, one.valid] for one in found]) + b"\n")
+            answers.write(orjson.dumps([[one.output, one.confidence, one.valid, one.by] for one in found]) + b"\n")
             answers.flush()
 
 

@@ -6,12 +6,13 @@ role in it passes, and no role that merely reads one of them gets worse.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from slm_assets.domain.domain import Domain
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.gates import verdicts
 from slm_assets.gates.decisive import decisive
@@ -48,7 +49,7 @@ class Judgement:
 
 def judge(board: Scoreboard, ctx: StageContext, timing: Timing) -> Judgement:
     """Every gate of the policy for every role, at the confidence of this look."""
-    judge_ = _Judge(board, ctx, timing)
+    judge_ = Judge(board, ctx.domain, int(ctx.request.params["look"]), set(ctx.request.params["first"]), timing)
     roles = [role.id for role in board.roles]
     everyone = judge_.verdicts_of(roles)
     chosen: tuple[str, ...] = ()
@@ -91,14 +92,26 @@ def _combinations(roles: Sequence[str]) -> Iterator[tuple[str, ...]]:
                 return
 
 
-class _Judge:
-    def __init__(self, board: Scoreboard, ctx: StageContext, timing: Timing) -> None:
+class Judge:
+    """The gates on one board. `look`: which look at its rows this is; `first`: roles that were never promoted;
+    `without`: gates of the policy that are not asked. Latency is asked only with a timing."""
+
+    def __init__(
+        self,
+        board: Scoreboard,
+        domain: Domain,
+        look: int,
+        first: Collection[str],
+        timing: Timing | None = None,
+        without: Collection[str] = (),
+    ) -> None:
         self.board = board
-        self.policy: PromotionGates = ctx.domain.gates
-        self.domain = ctx.domain
+        self.policy: PromotionGates = domain.gates
+        self.domain = domain
         self.timing = timing
-        self.look = int(ctx.request.params["look"])
-        self.first = set(ctx.request.params["first"])
+        self.look = look
+        self.first = first
+        self._asked = [gate for gate in self.policy.gates if gate not in without]
         self.before = board.all_of("incumbent")
         self._lost: set[tuple[str, frozenset[str]]] = set()
 
@@ -145,7 +158,7 @@ class _Judge:
             "validity": self._validity, "slices": self._slices, "latency": self._latency,
         }  # fmt: skip
         for gate in BY_NAME["evaluate"].gates:
-            if gate in self.policy.gates:
+            if gate in self._asked:
                 yield from answers[gate](role, now)
             else:
                 yield _left_out(gate, role, "left out by the policy")
@@ -247,6 +260,7 @@ class _Judge:
             yield _left_out("slices", role, "no critical slice is configured")
 
     def _latency(self, role: str, now: Assignment) -> Iterator[Verdict]:
+        assert self.timing is not None
         budgets = [
             m.target
             for m in self.board.config.eval.metrics
@@ -267,7 +281,7 @@ class _Judge:
 
     def _reader(self, source: str, reader: str, now: Assignment) -> Iterator[Verdict]:
         """A role that stays as it is but reads a new one must not get worse."""
-        if "incumbent" not in self.policy.gates:
+        if "incumbent" not in self._asked:
             return
         for metric in self._gated(reader):
             verdict = self._against("incumbent", reader, metric, now, self.before, oracle=False)

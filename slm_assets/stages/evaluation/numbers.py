@@ -7,8 +7,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slm_assets.domain.places import enum_paths
+from slm_assets.gates import calibration as calibrating
 from slm_assets.gates import metrics as scoring
 from slm_assets.gates.intervals import proportion
 from slm_assets.gates.types import MetricValue
@@ -17,6 +19,8 @@ from slm_assets.stages.evaluation.scoring import EXACT, GOLDEN, TURN, VALIDITY, 
 
 CONFIDENCE = 0.95
 SUBJECTS = ("challenger", "incumbent", "floor", "majority")
+ECE, AT_COVERAGE = "ece", "accuracy_at_coverage_"
+"""Expected calibration error, and the accuracy of the surest answers, in percent of all."""
 CLASSES = 60
 """A place with more values than this in the labels is no class."""
 
@@ -37,6 +41,7 @@ def numbers(board: Scoreboard, classes: dict[str, Columns]) -> list[MetricValue]
         found += _fields(board, role.id)
         found += _slices(board, role.id)
         found += _replayed(board, role.id)
+        found += _abstentions(board, role.id)
         found += _recalls(role.id, classes[role.id])
     for subject in SUBJECTS:
         mask, right = board.whole_turn(board.all_of(subject))
@@ -132,12 +137,32 @@ def class_columns(board: Scoreboard, role: str, schema: dict[str, Any]) -> Colum
 
 def calibration(board: Scoreboard, role: str) -> dict[str, Any]:
     """The challenger's confidence against its exact frames, and its accuracy at coverage."""
+    sure, right, _ = _confidence(board, role)
+    table: dict[str, Any] = calibrating.calibration(sure, right)
+    return {**table, "coverage": calibrating.accuracy_at_coverage(sure, right)}
+
+
+def _abstentions(board: Scoreboard, role: str) -> Iterator[MetricValue]:
+    """The same as metrics: the calibration error, and how good the surest share of the answers is."""
+    sure, right, mask = _confidence(board, role)
+    if not len(sure):
+        return
+    found = calibrating.ece_interval(sure, right, board.groups_of(mask), CONFIDENCE)
+    names = {"role": role, "mode": "end_to_end"}
+    yield MetricValue(metric=ECE, value=found.value, low=found.low, high=found.high, n=found.n, **names)
+    for line in calibrating.accuracy_at_coverage(sure, right):
+        kept = mask.copy()
+        kept[mask] = sure >= line["threshold"] - 1e-9
+        exact = board.correct(role, board.all_of("challenger"), Compared(EXACT, ""))
+        yield _value(board, exact, kept, metric=f"{AT_COVERAGE}{round(100 * line['asked'])}", **names)
+
+
+def _confidence(board: Scoreboard, role: str) -> tuple[NDArray[np.float64], Mask, Mask]:
+    """The challenger's confidence on labelled rows, whether it was exactly right, and which rows these are."""
     mask = board.labelled(role)
     everyone = board.all_of("challenger")
-    sure = board.answers(role, everyone).confidence[mask]
-    right = board.correct(role, everyone, Compared(EXACT, ""))[mask]
-    table: dict[str, Any] = scoring.calibration(np.round(sure, 6), right)
-    return {**table, "coverage": scoring.accuracy_at_coverage(np.round(sure, 6), right)}
+    sure = np.round(board.answers(role, everyone).confidence[mask], 6)
+    return sure, board.correct(role, everyone, Compared(EXACT, ""))[mask], mask
 
 
 def _value(board: Scoreboard, right: Mask, mask: Mask, **names: Any) -> MetricValue:

@@ -1,0 +1,1 @@
+"""Rungs that answer in turn: the cheap one where it is sure, the next one where it is not."""

@@ -1,0 +1,1 @@
+"""`recipe: auto`: the rungs of the ladder from below, until one is good enough on the validation part."""
