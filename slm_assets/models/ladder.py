@@ -18,8 +18,11 @@ from slm_assets.models.base import Predictor
 
 CHECKPOINT = "checkpoint.json"
 FORMAT = 2
-RUNGS = {"linear": "slm_assets.models.linear.rung"}
+_LM = "slm_assets.models.lm.rung"
+RUNGS = {"linear": "slm_assets.models.linear.rung", "lora": _LM, "qlora": _LM, "full": _LM}
 """Rung → the module that offers it, cheapest first; imported when it is used."""
+LANGUAGE_MODELS = frozenset({"lora", "qlora", "full"})
+"""Rungs whose roles may share one model, which are trained one after another and may go on from the incumbent."""
 
 
 class TrainedModel(Predictor, Protocol):
@@ -31,10 +34,22 @@ class TrainedModel(Predictor, Protocol):
         ...
 
 
+class TogetherRung(Protocol):
+    """What the module of a rung offers besides, whose roles may share one model."""
+
+    def train_together(self, trainings: Mapping[str, Training]) -> Mapping[str, TrainedModel]:
+        """Learn several roles at once: role → its model."""
+        ...
+
+
 @dataclass(frozen=True)
 class Training:
     """What a role is trained on: pairs of input and output with the groups that the rows belong to, the contract,
-    validation pairs, and the recipe's own hyperparameters."""
+    validation pairs, and the recipe's own hyperparameters.
+
+    For language models: `base`, family and size of the base model; `prompt`, the role's system prompt; `incumbent`,
+    the checkpoint folder of the role that serves; `state`, where a killed training left its state.
+    """
 
     pairs: Sequence[tuple[Json, Json]]
     schema: dict[str, Any]
@@ -43,6 +58,12 @@ class Training:
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     progress: Callable[[float, str], None] | None = None
+    recipe: str = "linear"
+    role: str = ""
+    base: tuple[str | None, str | None] = (None, None)
+    prompt: str | None = None
+    incumbent: Path | None = None
+    state: Path | None = None
 
 
 class Rung(Protocol):
@@ -75,15 +96,20 @@ def seal(folder: Path, roles: Mapping[str, str]) -> None:
     canonical.write_json(folder / CHECKPOINT, {"format": FORMAT, "roles": dict(sorted(roles.items()))})
 
 
-def load(folder: Path, role: str, schema: dict[str, Any]) -> Predictor:
-    """Load one role of a checkpoint. ArtifactError where it is none, or of a format not known here."""
+def recipes(folder: Path) -> dict[str, str]:
+    """Role → rung of a checkpoint. ArtifactError where it is none, or of a format not known here."""
     try:
         head = canonical.read_json(folder / CHECKPOINT)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name} is no checkpoint: {error}") from error
-    if head.get("format") != FORMAT or head["roles"].get(role) not in RUNGS:
-        raise ArtifactError(
-            f"checkpoint holds format {head.get('format')} and roles {head.get('roles')}; expected format {FORMAT} "
-            f"and role {role} by one of {', '.join(RUNGS)}"
-        )
-    return rung(head["roles"][role]).load(folder / role, schema)
+    if head.get("format") != FORMAT:
+        raise ArtifactError(f"checkpoint holds format {head.get('format')}; expected format {FORMAT}")
+    return dict(head["roles"])
+
+
+def load(folder: Path, role: str, schema: dict[str, Any]) -> Predictor:
+    """Load one role of a checkpoint. ArtifactError where it is none, or of a format not known here."""
+    roles = recipes(folder)
+    if roles.get(role) not in RUNGS:
+        raise ArtifactError(f"checkpoint holds roles {roles}; expected role {role} by one of {', '.join(RUNGS)}")
+    return rung(roles[role]).load(folder / role, schema)

@@ -18,6 +18,7 @@ from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain, write_bundle
 from slm_assets.domain.stamps import stamp
 from slm_assets.errors import BadInputError
+from slm_assets.models.ladder import LANGUAGE_MODELS
 from slm_assets.registry.decisions import overrides
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Plan, Registry, Row
@@ -139,6 +140,8 @@ def version_request(registry: Registry, plan: Plan, stage: str) -> StageRequest:
         params = {"train_fraction": plan.params["train_fraction"], "epoch": plan.epoch}
     elif stage == "finetune":
         params = {"seed": 0}
+        if _recipe(registry, plan) in LANGUAGE_MODELS:
+            inputs |= {f"incumbent_{role}": version["release"] for role, version in plan.incumbents.items()}
     elif stage == "evaluate":
         epoch = summary_of(registry, plan, "dataset")["epoch"]
         params = {
@@ -211,10 +214,19 @@ def _undecided(registry: Registry, plan: Plan) -> set[str]:
 
 
 def _role_ids(registry: Registry, plan: Plan) -> list[str]:
+    return [role["id"] for role in _config(registry, plan)["roles"]]
+
+
+def _recipe(registry: Registry, plan: Plan) -> str:
+    return str((_config(registry, plan).get("model") or {}).get("recipe", "linear"))
+
+
+def _config(registry: Registry, plan: Plan) -> dict[str, Any]:
+    """The plan's config as plain data: to know its roles it need not be validated again."""
     import yaml
 
     config = yaml.safe_load(registry.store.read(plan.config, "slm.config.yaml"))
-    return [role["id"] for role in config["slm_domain"]["roles"]]
+    return dict(config["slm_domain"])
 
 
 def _incumbents(registry: Registry, domain: Domain) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Train one role and write its part of the checkpoint; also a process of its own, one a role.
+"""Train roles and write their parts of the checkpoint; also a process of its own, one a role or one for all.
 
-`python -m slm_assets.stages.train_role CONFIG DATASET LABELS ROLE SEED OUT` writes the role's files and
-`training.json` to OUT, and a JSON line per step of progress to stdout.
+`python -m slm_assets.stages.train_role CONFIG DATASET LABELS ROLES SEED OUT STATE INCUMBENTS` (roles by comma,
+incumbents as JSON) writes each role's files and report under OUT, and a JSON line per step of progress to stdout.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -34,37 +35,67 @@ REPORT = "training.json"
 Tell = Callable[[float, str], None]
 
 
-def train_role(domain: Domain, dataset: Path, labels: Path, role_id: str, *, seed: int, out: Path, tell: Tell) -> None:
-    """Train the role on the rows that have a label for it, and write it to `out` with its report.
+@dataclass(frozen=True)
+class Job:
+    """What is trained from where. `state`: a folder that outlives a kill; `incumbents`: role → its serving release."""
 
-    BadInputError where no train row has one. The report's `train_seconds` is the time of training alone.
+    config: Path
+    dataset: Path
+    labels: Path
+    out: Path
+    seed: int = 0
+    state: Path | None = None
+    incumbents: Mapping[str, Path] = field(default_factory=dict)
+
+
+def train_group(domain: Domain, job: Job, roles: Sequence[str], tell: Tell) -> None:
+    """Train roles on the rows that have a label for them, by one model where there are several, and write each to
+    `out`/<role> with its report.
+
+    BadInputError where no train row has one. The report's `train_seconds` is the time of training alone, shared out.
     """
-    role = domain.role(role_id)
-    train = [row for row in labelled_rows(dataset, labels, "train") if role_id in row.labels]
+    recipe = domain.config.model.recipe
+    rung = ladder.rung(recipe)
+    trainings = {role: _training(domain, job, role, roles, tell) for role in roles}
+    started = time.perf_counter()
+    with _one_thread() if recipe not in ladder.LANGUAGE_MODELS else nullcontext():
+        if len(roles) == 1:
+            models = {roles[0]: rung.train(trainings[roles[0]])}
+        else:
+            models = dict(cast(ladder.TogetherRung, rung).train_together(trainings))
+    seconds = (time.perf_counter() - started) / len(roles)
+    for role, model in models.items():
+        out = job.out / role
+        out.mkdir(parents=True, exist_ok=True)
+        rung.save(model, out)
+        told = {"train_seconds": round(seconds, 3), "report": model.report, "measured": getattr(model, "measured", {})}
+        canonical.write_json(out.with_suffix(".report"), told)
+
+
+def _training(domain: Domain, job: Job, role_id: str, roles: Sequence[str], tell: Tell) -> ladder.Training:
+    role, model = domain.role(role_id), domain.config.model
+    train = [row for row in labelled_rows(job.dataset, job.labels, "train") if role_id in row.labels]
     if not train:
         raise BadInputError(
             f"domain {domain.name}: no train row has a label for role {role_id}",
             cure="give rows a gold label for it, or the role an oracle that answers them",
         )
-    validation = [row for row in labelled_rows(dataset, labels, "validation") if role_id in row.labels]
-    rung = ladder.rung(domain.config.model.recipe)
-    started = time.perf_counter()
-    with _one_thread():
-        model = rung.train(
-            ladder.Training(
-                _pairs(role, train),
-                domain.output_schema(role_id),
-                validation=_pairs(role, validation),
-                groups=[row.group for row in train],
-                hyperparams=domain.hyperparams(),
-                seed=seed,
-                progress=tell,
-            )
-        )
-    seconds = time.perf_counter() - started
-    out.mkdir(parents=True, exist_ok=True)
-    rung.save(model, out)
-    canonical.write_json(out.with_suffix(".report"), {"train_seconds": round(seconds, 3), "report": model.report})
+    validation = [row for row in labelled_rows(job.dataset, job.labels, "validation") if role_id in row.labels]
+    return ladder.Training(
+        _pairs(role, train),
+        domain.output_schema(role_id),
+        validation=_pairs(role, validation),
+        groups=[row.group for row in train],
+        hyperparams=domain.hyperparams(),
+        seed=job.seed,
+        progress=tell,
+        recipe=model.recipe,
+        role=role_id,
+        base=(model.base_family, model.base_size),
+        prompt=domain.prompt(role_id),
+        incumbent=job.incumbents.get(role_id),
+        state=None if job.state is None else job.state / "-".join(roles),
+    )
 
 
 def _one_thread() -> AbstractContextManager[Any]:
@@ -77,47 +108,61 @@ def _one_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def train_roles(
-    domain: Domain, config: Path, dataset: Path, labels: Path, *, seed: int, out: Path, tell: Tell
-) -> dict[str, dict[str, Any]]:
-    """Train every role into `out`/<role>; roles are independent, so each has a process where cores allow.
+def train_roles(domain: Domain, job: Job, tell: Tell) -> dict[str, dict[str, Any]]:
+    """Train every role into `out`/<role>; roles are independent, so each has a process where cores allow. Language
+    models have one after another, or one for all roles where the config's layout says so.
 
-    Returns role → {"train_seconds", "report"}. The number of processes changes no byte of the result.
+    Returns role → {"train_seconds", "report", "measured"}. The number of processes changes no byte of the result.
     """
     roles = [role.id for role in domain.config.roles]
-    shares = dict.fromkeys(roles, 0.0)
+    model = domain.config.model
+    lm = model.recipe in ladder.LANGUAGE_MODELS
+    groups = [roles] if lm and model.role_layout == "single_multitask" else [[role] for role in roles]
+    shares = dict.fromkeys(map(tuple, groups), 0.0)
 
-    def told(role: str, share: float, note: str) -> None:
-        shares[role] = share
-        tell(sum(shares.values()) / len(roles), f"{role}: {note}")
+    def told(group: tuple[str, ...], share: float, note: str) -> None:
+        shares[group] = share
+        tell(sum(shares.values()) / len(groups), f"{', '.join(group)}: {note}")
 
-    workers = min(len(roles), os.cpu_count() or 1)
-    if workers == 1:
+    workers = 1 if lm else min(len(roles), os.cpu_count() or 1)
+    if workers == 1 and not lm:
         for role in roles:
-            train_role(domain, dataset, labels, role, seed=seed, out=out / role, tell=partial(told, role))
+            train_group(domain, job, [role], partial(told, (role,)))
     else:
-        arguments = [str(config), str(dataset), str(labels)]
         with ThreadPoolExecutor(workers) as pool:
-            jobs = [
-                pool.submit(_child, [*arguments, role, str(seed), str(out / role)], partial(told, role))
-                for role in roles
+            children = [
+                pool.submit(_child, _arguments(job, group), _processes(domain), partial(told, tuple(group)))
+                for group in groups
             ]
-            for job in jobs:
-                job.result()
+            for child in children:
+                child.result()
     reports: dict[str, dict[str, Any]] = {}
     for role in roles:
-        side = (out / role).with_suffix(".report")
+        side = (job.out / role).with_suffix(".report")
         reports[role] = canonical.read_json(side)
         side.unlink()
     return reports
+
+
+def _processes(domain: Domain) -> int:
+    """How many GPUs a language model is to be trained on."""
+    wanted = domain.hyperparams().get("processes", 1)
+    return wanted if domain.config.model.recipe in ladder.LANGUAGE_MODELS and isinstance(wanted, int) else 1
+
+
+def _arguments(job: Job, roles: Sequence[str]) -> list[str]:
+    places = (job.config, job.dataset, job.labels)
+    incumbents = canonical.text({role: str(path) for role, path in job.incumbents.items()})
+    return [*map(str, places), ",".join(roles), str(job.seed), str(job.out), str(job.state or ""), incumbents]
 
 
 def _pairs(role: Role, rows: Sequence[LabelledRow]) -> list[tuple[Json, Json]]:
     return [(role_input(role, row.turn, row.labels), row.labels[role.id]) for row in rows]
 
 
-def _child(arguments: list[str], tell: Tell) -> None:
-    command = [sys.executable, "-m", "slm_assets.stages.train_role", *arguments]
+def _child(arguments: list[str], processes: int, tell: Tell) -> None:
+    launch = ["accelerate.commands.launch", "--num_processes", str(processes), "-m"] if processes > 1 else []
+    command = [sys.executable, "-m", *launch, "slm_assets.stages.train_role", *arguments]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -139,16 +184,19 @@ def _child(arguments: list[str], tell: Tell) -> None:
         raise SlmError(f"training ended with exit code {child.returncode}:\n{last_words}")
 
 
-def _main(config: str, dataset: str, labels: str, role: str, seed: str, out: str) -> None:
+def _main(config: str, dataset: str, labels: str, roles: str, seed: str, out: str, state: str, incumbents: str) -> None:
     def say(value: Json) -> None:
         sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
         sys.stdout.buffer.flush()
 
+    job = Job(
+        Path(config), Path(dataset), Path(labels), Path(out), int(seed), Path(state) if state else None,
+        {role: Path(folder) for role, folder in orjson.loads(incumbents).items()},
+    )  # fmt: skip
     try:
-        train_role(
-            read_bundle(Path(config)), Path(dataset), Path(labels), role, seed=int(seed), out=Path(out),
-            tell=lambda share, note: say({"share": share, "note": note}),
-        )  # fmt: skip
+        train_group(
+            read_bundle(job.config), job, roles.split(","), lambda share, note: say({"share": share, "note": note})
+        )
     except BadInputError as error:
         say({"bad_input": str(error)})
         raise SystemExit(2) from error

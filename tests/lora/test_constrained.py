@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from slm_assets.domain.contracts import Validator, check_schema
@@ -13,6 +14,8 @@ from slm_assets.models.lm.bounding import Bounds
 from slm_assets.models.lm.decoding import Constraint, decode, engine_tokenizer
 from tests.lora.fuzzed import contracts
 from tests.lora.tiny import byte_tokenizer
+
+pytest.importorskip("llguidance", reason="constrained decoding needs slm-assets[lora]: make test-lora")
 
 GENERATIONS = 20
 _counted = {"contracts": 0, "generations": 0}

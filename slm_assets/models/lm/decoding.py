@@ -53,7 +53,7 @@ class Constraint:
 
     def __init__(self, schema: dict[str, Any], tokenizer: Any, bounds: Bounds, observed: Observed) -> None:
         """`tokenizer`: from `engine_tokenizer`. BadInputError for a contract that nothing can meet."""
-        self._schema, self._tokenizer, self._bounds, self._observed = schema, tokenizer, bounds, observed
+        self.schema, self._tokenizer, self._bounds, self._observed = schema, tokenizer, bounds, observed
         self._asked = implied.places(schema)
         self._rules: OrderedDict[str, Rule] = OrderedDict()
         whole = bounded(schema, bounds, observed)
@@ -64,7 +64,7 @@ class Constraint:
         """The grammar that holds for an input."""
         key = implied.facts(self._asked, given)
         if key not in self._rules:
-            node = bounded(self._schema, self._bounds, self._observed, given if self._asked else None).node
+            node = bounded(self.schema, self._bounds, self._observed, given if self._asked else None).node
             made = grammar(node)
             self._rules[key] = Rule(node, made, self._matcher(made.text))
             if len(self._rules) > _KEPT:
