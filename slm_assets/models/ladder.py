@@ -19,12 +19,18 @@ from slm_assets.models.base import Predictor
 
 CHECKPOINT = "checkpoint.json"
 FORMAT = 2
+_LM = "slm_assets.models.lm.rung"
 RUNGS = {
     "linear": "slm_assets.models.linear.rung",
     "encoder": "slm_assets.models.encoder.rung",
     "cascade": "slm_assets.models.cascade.rung",
+    "lora": _LM,
+    "qlora": _LM,
+    "full": _LM,
 }
 """Rung → the module that offers it, cheapest first; imported when it is used."""
+LANGUAGE_MODELS = frozenset({"lora", "qlora", "full"})
+"""Rungs whose roles may share one model, which are trained one after another and may go on from the incumbent."""
 
 Oracle = Callable[[], Predictor | None]
 """Makes a role's oracle; None for one that has none."""
@@ -39,11 +45,23 @@ class TrainedModel(Predictor, Protocol):
         ...
 
 
+class TogetherRung(Protocol):
+    """What the module of a rung offers besides, whose roles may share one model."""
+
+    def train_together(self, trainings: Mapping[str, Training]) -> Mapping[str, TrainedModel]:
+        """Learn several roles at once: role → its model."""
+        ...
+
+
 @dataclass(frozen=True)
 class Training:
     """What a role is trained on: pairs of input and output with the groups that the rows belong to, the contract,
     validation pairs with theirs, and the recipe's own hyperparameters. `independent`: whether the label of each
-    validation row is not the oracle's own; `oracle` makes that."""
+    validation row is not the oracle's own; `oracle` makes that.
+
+    For language models: `base`, family and size of the base model; `prompt`, the role's system prompt; `incumbent`,
+    the checkpoint folder of the role that serves; `state`, where a killed training left its state.
+    """
 
     pairs: Sequence[tuple[Json, Json]]
     schema: dict[str, Any]
@@ -55,6 +73,12 @@ class Training:
     validation_groups: Sequence[str] | None = None
     independent: Sequence[bool] = ()
     oracle: Oracle | None = None
+    recipe: str = "linear"
+    role: str = ""
+    base: tuple[str | None, str | None] = (None, None)
+    prompt: str | None = None
+    incumbent: Path | None = None
+    state: Path | None = None
 
 
 class Rung(Protocol):
@@ -115,19 +139,24 @@ def step_faults(recipe: str, given: Sequence[Step]) -> list[tuple[tuple[int | st
     return found
 
 
-def load(folder: Path, role: str, schema: dict[str, Any], oracle: Oracle | None = None) -> Predictor:
-    """Load one role of a checkpoint; `oracle` for a cascade that ends in it. ArtifactError where it is none, or of a
-    format not known here."""
+def recipes(folder: Path) -> dict[str, str]:
+    """Role → rung of a checkpoint. ArtifactError where it is none, or of a format not known here."""
     try:
         head = canonical.read_json(folder / CHECKPOINT)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name} is no checkpoint: {error}") from error
-    if head.get("format") != FORMAT or role not in head["roles"]:
-        raise ArtifactError(
-            f"checkpoint holds format {head.get('format')} and roles {head.get('roles')}; expected format {FORMAT} "
-            f"and role {role}"
-        )
-    return load_rung(head["roles"][role], folder / role, schema, oracle)
+    if head.get("format") != FORMAT:
+        raise ArtifactError(f"checkpoint holds format {head.get('format')}; expected format {FORMAT}")
+    return dict(head["roles"])
+
+
+def load(folder: Path, role: str, schema: dict[str, Any], oracle: Oracle | None = None) -> Predictor:
+    """Load one role of a checkpoint; `oracle` for a cascade that ends in it. ArtifactError where it is none, or of a
+    format not known here."""
+    roles = recipes(folder)
+    if role not in roles:
+        raise ArtifactError(f"checkpoint holds roles {', '.join(sorted(roles))}; expected {role} among them")
+    return load_rung(roles[role], folder / role, schema, oracle)
 
 
 def load_rung(name: str, folder: Path, schema: dict[str, Any], oracle: Oracle | None = None) -> Predictor:

@@ -20,6 +20,8 @@ from slm_assets.models.chain import answer_turns
 from slm_assets.models.oracle import load_oracle
 
 TIMEOUT_S = 600
+TURN_S = 30
+"""More for each turn, where a language model answers on a CPU."""
 _HEAVY = ("sklearn", "pandas", "dagster", "daft", "torch")
 _KEPT = (
     "PATH",
@@ -31,6 +33,9 @@ _KEPT = (
     "VIRTUAL_ENV",
     "PYTHONPATH",
     "SYSTEMROOT",
+    "SLM_HOME",
+    "SLM_MODELS",
+    "CUDA_VISIBLE_DEVICES",
 )
 
 
@@ -66,21 +71,27 @@ def answers_in_clean_process(config: Path, checkpoint: Path, turns: Path, scratc
     scratch.mkdir(parents=True, exist_ok=True)
     out, note = scratch / "answers.jsonl", scratch / "note.json"
     arguments = [str(p) for p in (config, checkpoint, turns, out, note)]
+    timeout = TIMEOUT_S + (TURN_S * sum(1 for _ in canonical.read_jsonl(turns)) if _slow(checkpoint) else 0)
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "slm_assets.stages.clean_process", *arguments],
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout,
             env=clean_environment(),
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise SlmError(f"the model did not answer in a clean process within {TIMEOUT_S} s") from None
+        raise SlmError(f"the model did not answer in a clean process within {timeout} s") from None
     if done.returncode != 0:
         raise SlmError(f"the model does not load in a clean process:\n{done.stderr[-2000:]}")
     told = canonical.read_json(note)
     return CleanAnswers(list(canonical.read_jsonl(out)), told["load_seconds"], told["imported"])
+
+
+def _slow(checkpoint: Path) -> bool:
+    """Whether a language model answers for one of the roles."""
+    return not ladder.LANGUAGE_MODELS.isdisjoint(ladder.recipes(checkpoint).values())
 
 
 def _child(config: Path, checkpoint: Path, turns: Path, out: Path, note: Path) -> None:

@@ -18,6 +18,7 @@ from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.loading import Domain, domain_folder, list_domains, load_domain, write_bundle
 from slm_assets.domain.stamps import stamp
 from slm_assets.errors import BadInputError
+from slm_assets.models.ladder import LANGUAGE_MODELS
 from slm_assets.registry.decisions import overrides
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Flag, Plan, Registry, Row
@@ -139,7 +140,7 @@ def version_request(registry: Registry, plan: Plan, stage: str) -> StageRequest:
         params = {"train_fraction": plan.params["train_fraction"], "epoch": plan.epoch}
     elif stage == "finetune":
         params = {"seed": 0}
-        if _recipe(registry, plan) == "auto":  # which compares with what serves
+        if _recipe(registry, plan) in ("auto", *LANGUAGE_MODELS):  # compares with what serves, or goes on from it
             inputs |= {f"incumbent_{role}": version["release"] for role, version in plan.incumbents.items()}
     elif stage == "evaluate":
         epoch = summary_of(registry, plan, "dataset")["epoch"]
@@ -217,14 +218,15 @@ def _role_ids(registry: Registry, plan: Plan) -> list[str]:
 
 
 def _recipe(registry: Registry, plan: Plan) -> str:
-    return str((_config(registry, plan).get("model") or {}).get("recipe", ""))
+    return str((_config(registry, plan).get("model") or {}).get("recipe", "linear"))
 
 
 def _config(registry: Registry, plan: Plan) -> dict[str, Any]:
+    """The plan's config as plain data: to know its roles it need not be validated again."""
     import yaml
 
-    config: dict[str, Any] = yaml.safe_load(registry.store.read(plan.config, "slm.config.yaml"))
-    return config["slm_domain"]  # type: ignore[no-any-return]
+    config = yaml.safe_load(registry.store.read(plan.config, "slm.config.yaml"))
+    return dict(config["slm_domain"])
 
 
 def _incumbents(registry: Registry, domain: Domain) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Train one role and write its part of the checkpoint; also a process of its own, one a role.
+"""Train roles and write their parts of the checkpoint; also a process of its own, one a role or one for all.
 
-`python -m slm_assets.stages.train_role CONFIG DATASET LABELS ROLE SEED OUT INCUMBENT` (a bundle's folder, or "")
-writes the role's files to OUT and its report beside it, and a JSON line per step of progress to stdout.
+`python -m slm_assets.stages.train_role CONFIG DATASET LABELS ROLES SEED OUT STATE INCUMBENTS` (roles by comma,
+incumbents as JSON) writes each role's files and report under OUT, and a JSON line per step of progress to stdout.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,130 +29,156 @@ from slm_assets.errors import BadInputError, SlmError
 from slm_assets.models import ladder
 from slm_assets.models.oracle import load_oracle
 from slm_assets.stages.clean_process import clean_environment
-from slm_assets.stages.climbing.climb import Climbed, climb
-from slm_assets.stages.climbing.train import train_rung
+from slm_assets.stages.climbing.climb import climb
+from slm_assets.stages.climbing.train import train_rung, train_together
 from slm_assets.stages.rows_io import LabelledRow, labelled_rows
 
 REPORT = "training.json"
-_PASSED_ON = ("SLM_HOME", "SLM_ENCODERS", "HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE")
+_PASSED_ON = ("SLM_ENCODERS", "HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE")
 """What a rung needs to find an encoder and the vectors that are known."""
 Tell = Callable[[float, str], None]
 
 
-def train_role(
-    domain: Domain,
-    dataset: Path,
-    labels: Path,
-    role_id: str,
-    *,
-    seed: int,
-    out: Path,
-    tell: Tell,
-    incumbent: Path | None = None,
-) -> None:
-    """Train the role on the rows that have a label for it, and write it to `out` with its report.
+@dataclass(frozen=True)
+class Job:
+    """What is trained from where. `state`: a folder that outlives a kill; `incumbents`: role → the release that
+    serves it."""
 
-    `incumbent`: the release that serves it, with which `auto` compares. BadInputError where no train row has a label.
-    The report's `train_seconds` is the time of training alone.
+    config: Path
+    dataset: Path
+    labels: Path
+    out: Path
+    seed: int = 0
+    state: Path | None = None
+    incumbents: Mapping[str, Path] = field(default_factory=dict)
+
+
+def train_group(domain: Domain, job: Job, roles: Sequence[str], tell: Tell) -> None:
+    """Train roles on the rows that have a label for them, by one model where there are several, and write each to
+    `out`/<role> with its report beside it.
+
+    BadInputError where no train row has one. The report's `train_seconds` is the time of training alone, shared out.
     """
-    role = domain.role(role_id)
-    train = [row for row in labelled_rows(dataset, labels, "train") if role_id in row.labels]
+    recipe = domain.config.model.recipe
+    trainings = {role: _training(domain, job, role, roles, tell) for role in roles}
+    if len(roles) > 1:
+        for role, trained in train_together(recipe, trainings, job.out).items():
+            _told(job, role, recipe, trained.seconds, trained.report, trained.measured)
+        return
+    [role] = roles
+    if recipe == "auto":
+        inputs = {"dataset": job.dataset, "labels": job.labels}
+        if role in job.incumbents:
+            inputs[f"incumbent_{role}"] = job.incumbents[role]
+        climbed = climb(domain, role, inputs, trainings[role], job.out / role)
+        measured = {f"{rung}.{name}": n for rung, own in climbed.measured.items() for name, n in own.items()}
+        _told(job, role, climbed.rung, climbed.seconds, climbed.report, measured)
+    else:
+        trained = train_rung(recipe, trainings[role], job.out / role)
+        _told(job, role, recipe, trained.seconds, trained.report, trained.measured)
+
+
+def _told(
+    job: Job, role: str, rung: str, seconds: float, report: Mapping[str, Any], measured: Mapping[str, float]
+) -> None:
+    told = {"rung": rung, "train_seconds": seconds, "report": report, "measured": measured}
+    canonical.write_json((job.out / role).with_suffix(".report"), told)
+
+
+def _training(domain: Domain, job: Job, role_id: str, roles: Sequence[str], tell: Tell) -> ladder.Training:
+    role, model = domain.role(role_id), domain.config.model
+    train = [row for row in labelled_rows(job.dataset, job.labels, "train") if role_id in row.labels]
     if not train:
         raise BadInputError(
             f"domain {domain.name}: no train row has a label for role {role_id}",
             cure="give rows a gold label for it, or the role an oracle that answers them",
         )
-    validation = [row for row in labelled_rows(dataset, labels, "validation") if role_id in row.labels]
-    recipe = domain.config.model.recipe
-    training = ladder.Training(
+    validation = [row for row in labelled_rows(job.dataset, job.labels, "validation") if role_id in row.labels]
+    serving = job.incumbents.get(role_id)
+    return ladder.Training(
         _pairs(role, train),
         domain.output_schema(role_id),
         validation=_pairs(role, validation),
         groups=[row.group for row in train],
-        hyperparams=own_hyperparams(domain.hyperparams(), recipe),
-        seed=seed,
+        hyperparams=own_hyperparams(domain.hyperparams(), model.recipe),
+        seed=job.seed,
         progress=tell,
         validation_groups=[row.group for row in validation],
         independent=[row.sources.get(role_id, "oracle") != "oracle" for row in validation],
         oracle=partial(load_oracle, domain, role_id),
+        recipe=model.recipe,
+        role=role_id,
+        base=(model.base_family, model.base_size),
+        prompt=domain.prompt(role_id),
+        incumbent=serving / "model" / role_id if serving else None,
+        state=job.state / "-".join(roles) if job.state else None,
     )
-    if recipe == "auto":
-        inputs = {"dataset": dataset, "labels": labels}
-        climbed = climb(
-            domain, role_id, inputs | ({f"incumbent_{role_id}": incumbent} if incumbent else {}), training, out
-        )
-    else:
-        trained = train_rung(recipe, training, out)
-        climbed = Climbed(recipe, trained.seconds, trained.report)
-    told = {"rung": climbed.rung, "train_seconds": climbed.seconds, "report": climbed.report}
-    canonical.write_json(out.with_suffix(".report"), told | {"measured": climbed.measured})
 
 
-def train_roles(
-    domain: Domain,
-    config: Path,
-    dataset: Path,
-    labels: Path,
-    *,
-    seed: int,
-    out: Path,
-    tell: Tell,
-    incumbents: Mapping[str, Path],
-) -> dict[str, dict[str, Any]]:
-    """Train every role into `out`/<role>; roles are independent, so each has a process where cores allow.
+def train_roles(domain: Domain, job: Job, tell: Tell) -> dict[str, dict[str, Any]]:
+    """Train every role into `out`/<role>; roles are independent, so each has a process where cores allow. Language
+    models have one after another, or one for all roles where the config's layout says so.
 
-    `incumbents`: role → the release that serves it. Returns role → {"rung", "train_seconds", "report", "measured"}.
-    The number of processes changes no byte of the result.
+    Returns role → {"rung", "train_seconds", "report", "measured"}. The number of processes changes no byte of the
+    result.
     """
     roles = [role.id for role in domain.config.roles]
-    shares = dict.fromkeys(roles, 0.0)
+    model = domain.config.model
+    lm = model.recipe in ladder.LANGUAGE_MODELS
+    groups = [roles] if lm and model.role_layout == "single_multitask" else [[role] for role in roles]
+    shares = dict.fromkeys(map(tuple, groups), 0.0)
 
-    def told(role: str, share: float, note: str) -> None:
-        shares[role] = share
-        tell(sum(shares.values()) / len(roles), f"{role}: {note}")
+    def told(group: tuple[str, ...], share: float, note: str) -> None:
+        shares[group] = share
+        tell(sum(shares.values()) / len(groups), f"{', '.join(group)}: {note}")
 
-    workers = min(len(roles), os.cpu_count() or 1)
-    if workers == 1:
+    workers = 1 if lm else min(len(roles), os.cpu_count() or 1)
+    if workers == 1 and not lm:
         for role in roles:
-            train_role(
-                domain, dataset, labels, role, seed=seed, out=out / role, tell=partial(told, role),
-                incumbent=incumbents.get(role),
-            )  # fmt: skip
+            train_group(domain, job, [role], partial(told, (role,)))
     else:
-        arguments = [str(config), str(dataset), str(labels)]
         with ThreadPoolExecutor(workers) as pool:
-            jobs = [
-                pool.submit(
-                    _child,
-                    [*arguments, role, str(seed), str(out / role), str(incumbents.get(role, ""))],
-                    partial(told, role),
-                )
-                for role in roles
+            children = [
+                pool.submit(_child, _arguments(job, group), _processes(domain), partial(told, tuple(group)))
+                for group in groups
             ]
-            for job in jobs:
-                job.result()
+            for child in children:
+                child.result()
     reports: dict[str, dict[str, Any]] = {}
     for role in roles:
-        side = (out / role).with_suffix(".report")
+        side = (job.out / role).with_suffix(".report")
         reports[role] = canonical.read_json(side)
         side.unlink()
     return reports
+
+
+def _processes(domain: Domain) -> int:
+    """How many GPUs a language model is to be trained on."""
+    wanted = domain.hyperparams().get("processes", 1)
+    return wanted if domain.config.model.recipe in ladder.LANGUAGE_MODELS and isinstance(wanted, int) else 1
+
+
+def _arguments(job: Job, roles: Sequence[str]) -> list[str]:
+    places = (job.config, job.dataset, job.labels)
+    incumbents = canonical.text({role: str(path) for role, path in job.incumbents.items()})
+    return [*map(str, places), ",".join(roles), str(job.seed), str(job.out), str(job.state or ""), incumbents]
 
 
 def _pairs(role: Role, rows: Sequence[LabelledRow]) -> list[tuple[Json, Json]]:
     return [(role_input(role, row.turn, row.labels), row.labels[role.id]) for row in rows]
 
 
-def _passed_on() -> dict[str, str]:
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+def _environment() -> dict[str, str]:
+    return clean_environment() | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
-def _child(arguments: list[str], tell: Tell) -> None:
-    command = [sys.executable, "-m", "slm_assets.stages.train_role", *arguments]
+def _child(arguments: list[str], processes: int, tell: Tell) -> None:
+    launch = ["accelerate.commands.launch", "--num_processes", str(processes), "-m"] if processes > 1 else []
+    command = [sys.executable, "-m", *launch, "slm_assets.stages.train_role", *arguments]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, env=clean_environment() | _passed_on(), stdout=subprocess.PIPE, stderr=errors, text=True
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True
         ) as child,
     ):
         assert child.stdout is not None
@@ -169,17 +196,19 @@ def _child(arguments: list[str], tell: Tell) -> None:
         raise SlmError(f"training ended with exit code {child.returncode}:\n{last_words}")
 
 
-def _main(config: str, dataset: str, labels: str, role: str, seed: str, out: str, incumbent: str) -> None:
+def _main(config: str, dataset: str, labels: str, roles: str, seed: str, out: str, state: str, incumbents: str) -> None:
     def say(value: Json) -> None:
         sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
         sys.stdout.buffer.flush()
 
+    job = Job(
+        Path(config), Path(dataset), Path(labels), Path(out), int(seed), Path(state) if state else None,
+        {role: Path(folder) for role, folder in orjson.loads(incumbents).items()},
+    )  # fmt: skip
     try:
-        train_role(
-            read_bundle(Path(config)), Path(dataset), Path(labels), role, seed=int(seed), out=Path(out),
-            tell=lambda share, note: say({"share": share, "note": note}),
-            incumbent=Path(incumbent) if incumbent else None,
-        )  # fmt: skip
+        train_group(
+            read_bundle(job.config), job, roles.split(","), lambda share, note: say({"share": share, "note": note})
+        )
     except BadInputError as error:
         say({"bad_input": str(error)})
         raise SystemExit(2) from error

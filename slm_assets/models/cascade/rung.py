@@ -40,7 +40,10 @@ def train(training: Training) -> CascadeModel:
     for number, step in enumerate(steps):
         hyperparams = of_step(training.hyperparams, step, first=number == 0)
         part = replace(
-            training, hyperparams=hyperparams, progress=_part(training.progress, number, len(steps), step.title)
+            training,
+            recipe=step.recipe,
+            hyperparams=hyperparams,
+            progress=_part(training.progress, number, len(steps), step.title),
         )
         models.append(ladder.rung(step.recipe).train(part))
     inputs = [value for value, _ in training.validation]

@@ -62,7 +62,9 @@ def climb(domain: Domain, role_id: str, inputs: dict[str, Path], training: ladde
 
             folder = Path(scratch) / f"rung{number}"
             own = of_step(training.hyperparams, step, first=number == 0)
-            trained = train_rung(step.recipe, replace(training, hyperparams=own, progress=told), folder)
+            trained = train_rung(
+                step.recipe, replace(training, recipe=step.recipe, hyperparams=own, progress=told), folder
+            )
             engine = ladder.load_rung(step.recipe, folder, training.schema, training.oracle)
             judged = validation.judge(engine, f"answers{number}")
             measured[step.title] = {"train_seconds": trained.seconds, **_latency(engine, validation.sample)}
