@@ -214,30 +214,38 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "eval.metrics[].margin",
         "eval.metrics[].primary",
     ),
-    WAITS + "teachers": (
-        "teachers",
-        "teachers[].id",
-        "teachers[].status",
-        "teachers[].kind",
+    "models.teacher.endpoint": (
         "teachers[].provider",
         "teachers[].vertex",
         "teachers[].vertex.project",
         "teachers[].vertex.region",
         "teachers[].base_url",
         "teachers[].credential",
+    ),
+    "models.teacher.request": (
         "teachers[].model",
         "teachers[].models",
         "teachers[].role_prompts",
-        "teachers[].constrained_decoding",
         "teachers[].pricing",
         "teachers[].pricing.*.input",
         "teachers[].pricing.*.output",
-        "teachers[].request_sleep_s",
-        "eval.ceiling",
-        "eval.metrics[].target_relative",
-    ),
-    WAITS + "language models": (
+        "teachers[].max_output_tokens",
         "roles[].system_prompt",
+    ),
+    "models.teacher.client": ("teachers[].constrained_decoding", "teachers[].timeout_s"),
+    "models.teacher.asking": ("teachers[].request_sleep_s", "teachers[].concurrency", "teachers[].deadline_s"),
+    "stages.teaching": ("teachers", "teachers[].id", "teachers[].status"),
+    "stages.rows.taught": (
+        "improvement.relabel.teacher",
+        "labels",
+        "labels.teacher",
+        "labels.asked",
+        "labels.max_rows",
+    ),
+    "stages.rows.labelling": ("labels.order",),
+    "stages.evaluation.ceiling": ("eval.ceiling", "eval.baseline", "eval.ceiling_rows"),
+    WAITS + "teachers": ("eval.metrics[].target_relative",),
+    WAITS + "language models": (
         "roles[].decoding_grammar",
         "model.status",
         "model.base_family",
@@ -299,7 +307,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     "serving.paths": ("improvement.capture", "improvement.capture.sample_rate", "improvement.capture.outcome_signals"),
     "stages.serving": ("serving", "serving.fallback_below"),
-    "people": ("teachers[].note", "model.note"),
+    "people": ("teachers[].kind", "teachers[].note", "model.note"),
 }
 
 READERS: dict[str, str] = {
