@@ -133,7 +133,12 @@ def _taught(view: View, ids: list[str]) -> Iterator[Fault]:
             known = [f"teacher.{teacher_id}" for teacher_id in ids]
             yield view.unknown(("eval", key), "no such teacher", named, known)
     labels, live = view.config.labels, view.config.improvement.relabel.teacher
-    for place, name in ((("labels", "teacher"), labels.teacher), (("improvement", "relabel", "teacher"), live)):
+    named_at: dict[Place, str | None] = {
+        ("labels", "teacher"): labels.teacher,
+        ("improvement", "relabel", "teacher"): live,
+        ("serving", "teacher"): view.config.serving.teacher,
+    }
+    for place, name in named_at.items():
         if name is not None and name not in ids:
             yield view.unknown(place, "no such teacher", name, ids)
     if labels.teacher is None and live is None and "teacher" in labels.order:

@@ -372,6 +372,9 @@ class Serving(Block):
     engine_flags: dict[Identifier, str] = Field(
         default={}, description="Role to the flag of the consuming playbook that picks its engine."
     )
+    teacher: Identifier | None = Field(
+        default=None, description="The teacher that answers for roles whose engine flag is `teacher` (`slm teacher`)."
+    )
     fallback_below: Share | None = Field(
         default=None, description="A model less confident than this is answered for by the oracle; default: never."
     )

@@ -307,6 +307,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     "serving.paths": ("improvement.capture", "improvement.capture.sample_rate", "improvement.capture.outcome_signals"),
     "stages.serving": ("serving", "serving.fallback_below"),
+    "stages.live_teacher": ("serving.teacher",),
     "people": ("teachers[].kind", "teachers[].note", "model.note"),
 }
 

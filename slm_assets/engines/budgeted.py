@@ -18,6 +18,7 @@ from slm_assets.registry.registry import Plan, Registry, Row
 from slm_assets.stages.cadence.costs import costs_of_receipt, expected, of_machines, what_of
 from slm_assets.stages.cadence.settings import budget_of, runs_of
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
+from slm_assets.stages.live_teacher import SERVING
 from slm_assets.stages.runner import CODE_VERSION, proof_of
 
 GIVEN_UP = timedelta(hours=24)
@@ -84,6 +85,8 @@ def version_lock(registry: Registry, domain: str, version: str) -> Path:
 
 
 def _worked_on(registry: Registry, row: Row, version: str, stage: str) -> bool:
+    if version == SERVING:
+        return False
     job = jobs.of_cell(registry, row["domain"], int(version[1:]), stage)
     if job is not None and job["state"] != jobs.ENDED:
         return True

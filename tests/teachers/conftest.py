@@ -39,7 +39,7 @@ class Class:
     monkeypatch: pytest.MonkeyPatch
 
     def write(self, rows: int = 0, budget: str = "", **blocks: Any) -> Domain:
-        """Write the config: `teacher` keys, `labels`, `eval`…; `rows`: the corpus is so many rows without labels."""
+        """Write the config: keys of `teacher`, of `others`, `labels`, `eval`…; `rows`: so many, without labels."""
         path = self.place.config("tiny")
         config = yaml.safe_load(path.read_text())
         own = config["slm_domain"]
@@ -48,6 +48,7 @@ class Class:
             "pricing": {"m-large": {"input": 1.0, "output": 10.0}}, "max_output_tokens": 100, "concurrency": 8,
         }  # fmt: skip
         own["teachers"] = [teacher | blocks.pop("teacher", {})]
+        own["teachers"] += [teacher | other for other in blocks.pop("others", [])]
         if budget:
             (path.parent / "budget.yaml").write_text(budget)
             own["improvement"]["governance"] = {"cost_budget": "budget.yaml"}

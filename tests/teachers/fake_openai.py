@@ -37,6 +37,7 @@ class FakeOpenAI:
     say: Callable[[Any, dict[str, Any]], str]
     fault: Fault = lambda _body: None
     usage: bool = True
+    models: tuple[str, ...] = ("m-large",)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
@@ -55,6 +56,11 @@ class FakeOpenAI:
 
             def do_POST(self) -> None:
                 fake.handle(self)
+
+            def do_GET(self) -> None:
+                found = {"object": "list", "data": [{"id": m, "object": "model"} for m in fake.models]}
+                there = self.path == "/v1/models"
+                fake.send(self, 200 if there else 404, json.dumps(found if there else {}).encode())
 
             def log_message(self, *_words: Any) -> None:
                 pass
@@ -95,20 +101,20 @@ class FakeOpenAI:
     def _handle(self, call: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         fault = self.fault(body) if call.path == "/v1/chat/completions" else 404
         if isinstance(fault, int):
-            self._send(call, fault, json.dumps({"error": {"message": f"no: {fault}"}}).encode())
+            self.send(call, fault, json.dumps({"error": {"message": f"no: {fault}"}}).encode())
         elif fault in (DROP, SLOW):
             if fault == SLOW:
                 self.over.wait(30)
             call.close_connection = True
             call.connection.close()
         elif fault == HUGE:
-            self._send(call, 200, b'{"choices": [{"message": {"content": "' + b"x" * (5 << 20) + b'"}}]}')
+            self.send(call, 200, b'{"choices": [{"message": {"content": "' + b"x" * (5 << 20) + b'"}}]}')
         elif fault == GARBAGE:
-            self._send(call, 200, b"<html>a proxy's page</html>")
+            self.send(call, 200, b"<html>a proxy's page</html>")
         elif fault == ZIPPED:
-            self._send(call, 200, b"\x1f\x8b", {"content-encoding": "gzip"})
+            self.send(call, 200, b"\x1f\x8b", {"content-encoding": "gzip"})
         elif fault == MOVED:
-            self._send(call, 307, b"", {"location": "http://127.0.0.1:1/v1/chat/completions"})
+            self.send(call, 307, b"", {"location": "http://127.0.0.1:1/v1/chat/completions"})
         else:
             self._answer(call, body)
 
@@ -130,9 +136,9 @@ class FakeOpenAI:
             found["usage"] = {
                 "prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out,
             }  # fmt: skip
-        self._send(call, 200, json.dumps(found).encode())
+        self.send(call, 200, json.dumps(found).encode())
 
-    def _send(self, call: BaseHTTPRequestHandler, status: int, data: bytes, more: dict[str, str] | None = None) -> None:
+    def send(self, call: BaseHTTPRequestHandler, status: int, data: bytes, more: dict[str, str] | None = None) -> None:
         call.send_response(status)
         headers = {"content-type": "application/json", "content-length": str(len(data)), **(more or {})}
         for name, value in headers.items():

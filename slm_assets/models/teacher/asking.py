@@ -66,7 +66,7 @@ class Asking:
     """One teacher, to be asked by one stage. `stopped` says why it is not asked any further, "" while it is."""
 
     def __init__(self, domain: Domain, teacher: Teacher, endpoint: Endpoint, registry: Registry, purse: Purse) -> None:
-        _require_client()
+        require_client()
         for role in domain.config.roles:
             if not model_of(teacher, role.id):
                 raise BadInputError(
@@ -229,7 +229,8 @@ class Asking:
         return True
 
 
-def _require_client() -> None:
+def require_client() -> None:
+    """BadInputError where the extra is not installed."""
     from importlib.util import find_spec
 
     if find_spec("openai") is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,30 +72,50 @@ class Client:
         """One answer. RefusedError where there is none."""
         while True:
             shape, temperature = self._shape, self._temperature
+            body = self._body(request, shape, temperature)
             try:
-                async with asyncio.timeout(self._teacher.timeout_s):
-                    found = await self._client.chat.completions.create(**self._body(request, shape, temperature))
-                return _reply(found)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self._simpler(shape, temperature, str(error.message)):
-                    raise RefusedError(f"status {error.status_code}", again=False, billed=False) from None
-            except openai.APIStatusError as error:
-                status = error.status_code
-                raise RefusedError(
-                    f"status {status}", again=status in PASSING, billed=False, denied=status in (401, 403),
-                    wait_s=_wait(error.response.headers.get("retry-after", "")),
-                ) from None  # fmt: skip
-            except (openai.APITimeoutError, TimeoutError) as error:
-                never = isinstance(error.__cause__, httpx2.ConnectTimeout)
-                raise RefusedError("no answer in time", again=True, billed=not never) from None
-            except openai.APIConnectionError as error:
-                never = isinstance(error.__cause__, httpx2.ConnectError | httpx2.PoolTimeout)
-                reason = str(error.__cause__) if isinstance(error.__cause__, _BoundError) else "the connection broke"
-                again = not isinstance(error.__cause__, _BoundError)
-                raise RefusedError(reason, again=again, billed=not never) from None
-            except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
-                # Whatever the SDK makes of a body that is no completion.
-                raise RefusedError(f"no completion ({type(error).__name__})", again=True, billed=True) from None
+                return _reply(await self._called(self._client.chat.completions.create(**body)))
+            except _SimplerError as error:
+                if not self._simpler(shape, temperature, str(error)):
+                    raise RefusedError("status 400", again=False, billed=False) from None
+            except (ValueError, TypeError, AttributeError, LookupError) as error:
+                raise _no_completion(error) from None
+
+    async def models(self) -> set[str]:
+        """The models that the server says it serves. RefusedError where it does not say."""
+        try:
+            page = await self._called(self._client.models.list())
+            return {str(model.id) for model in page.data}
+        except _SimplerError:
+            raise RefusedError("status 400", again=False, billed=False) from None
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            raise _no_completion(error) from None
+
+    async def _called(self, call: Awaitable[Any]) -> Any:
+        """What a call returns, its failures told apart."""
+        try:
+            async with asyncio.timeout(self._teacher.timeout_s):
+                return await call
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            raise _SimplerError(str(error.message)) from None
+        except openai.APIStatusError as error:
+            status = error.status_code
+            raise RefusedError(
+                f"status {status}", again=status in PASSING, billed=False, denied=status in (401, 403),
+                wait_s=_wait(error.response.headers.get("retry-after", "")),
+            ) from None  # fmt: skip
+        except (openai.APITimeoutError, TimeoutError) as error:
+            never = isinstance(error.__cause__, httpx2.ConnectTimeout)
+            raise RefusedError("no answer in time", again=True, billed=not never) from None
+        except openai.APIConnectionError as error:
+            cause = error.__cause__
+            never = isinstance(cause, httpx2.ConnectError | httpx2.PoolTimeout)
+            bound = isinstance(cause, _BoundError)
+            raise RefusedError(
+                str(cause) if bound else "the connection broke", again=not bound, billed=not never
+            ) from None
+        except openai.OpenAIError as error:
+            raise _no_completion(error) from None
 
     def _body(self, request: Request, shape: int, temperature: bool) -> dict[str, Any]:
         limit = "max_completion_tokens" if self._teacher.provider == "openai" else "max_tokens"
@@ -123,6 +143,15 @@ class Client:
         else:
             return False
         return True
+
+
+class _SimplerError(Exception):
+    """The server does not take a request of this form."""
+
+
+def _no_completion(error: Exception) -> RefusedError:
+    """Whatever came back was no completion."""
+    return RefusedError(f"no completion ({type(error).__name__})", again=True, billed=True)
 
 
 class _BoundError(httpx2.TransportError):
