@@ -403,7 +403,7 @@ teacher_answers = _scoped(
     _key("domain"),
     _key("request"),
     _text("role"),
-    _text("turn", 200),
+    _words("turn"),
     _words("model"),
     _words("answer"),
     _text("finish", 32),

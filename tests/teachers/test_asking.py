@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
-from conftest import SECRET, questions
 from fake_openai import DROP, GARBAGE, HUGE, MOVED, SLOW, ZIPPED, random_faults
+from schooling import SECRET, questions, right
 
 from slm_assets.domain.budget import Budget, Limit
 from slm_assets.domain.config import Teacher
@@ -37,11 +39,22 @@ def test_each_request_is_asked_once_and_a_second_run_costs_nothing(school):
     assert set(school.server.answered.values()) == {1} and len(school.server.answered) == 40
     assert spent(school) == school.server.billed == asking.paid()["m-large"][1].resources["tokens"]
     assert spent(school, "usd") == pytest.approx(asking.paid()["m-large"][1].usd) and spent(school, "usd") > 0
-    assert 1 < school.server.most_flying <= 8
     again = school.asking(domain, TOKENS, what="v2/label/teacher.big")
     assert again.estimate(questions(40))[0] == 0
     assert again.ask(questions(40)) == found[:40] and len(school.server.bodies) == 40
     assert {row["state"] for row in budget.entries(school.registry(), "tiny")} == {budget.SETTLED}
+
+
+def test_so_many_are_asked_at_once_and_no_more(school):
+    together = threading.Barrier(4)
+
+    def say(value, body):
+        together.wait(30)
+        return right(value, body)
+
+    school.server.say = say
+    found = school.asking(school.write(teacher={"concurrency": 4}), TOKENS).ask(questions(8))
+    assert [o.error for o in found] == [""] * 8 and school.server.most_flying == 4
 
 
 def test_what_may_be_tried_again_is_and_only_what_may_have_been_billed_is_paid(school, monkeypatch):
@@ -125,6 +138,7 @@ HOSTILE = {
     "template": "{{ teacher_token }} ${HOME} <script>alert(1)</script>",
     "long": json.dumps({"intent": "x" * 300_000, "urgent": True}),
     "surrogate": '{"intent": "\\ud800", "urgent": true}',
+    "half": '{"intent": "\ud800", "urgent": true}',
     "nul": "\0\0",
 }
 
@@ -168,11 +182,13 @@ def test_a_server_without_schemas_or_temperature_is_asked_more_simply(school):
 
 def test_the_deadline_ends_the_asking(school):
     school.server.fault = lambda body: SLOW if "w2x0" in body["messages"][-1]["content"] else None
-    asking = school.asking(school.write(teacher={"concurrency": 1, "deadline_s": 0.5}), TOKENS)
+    asking = school.asking(school.write(teacher={"concurrency": 1, "deadline_s": 90}), TOKENS)
+    asking.ask(questions(2))
+    asking._until = time.monotonic() + 0.3
     found = asking.ask(questions(9))
     asking.close()
     assert [o.error == "" for o in found] == [True, True, *[False] * 7]
-    assert asking.stopped == "deadline: 0.5 seconds are over"
+    assert asking.stopped == "deadline: 90 seconds are over"
     most = asking._request(questions(9)[2]).most.resources["tokens"]
     assert spent(school) == school.server.billed + most, "what was in flight counts"
 

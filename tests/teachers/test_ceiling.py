@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import SECRET
 from fake_openai import random_faults
+from schooling import SECRET
 
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry

@@ -7,8 +7,8 @@ import threading
 import time
 
 import pytest
-from conftest import text_of
 from fake_openai import SLOW
+from schooling import text_of
 
 from slm_assets.domain.budget import Budget, Limit
 from slm_assets.errors import BadInputError, DeferredError, SlmError

@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import text_of
 from fake_openai import random_faults
+from schooling import text_of
 
 from slm_assets import canonical
 from slm_assets.engines.budgeted import recover

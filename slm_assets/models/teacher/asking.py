@@ -133,6 +133,8 @@ class Asking:
             with ThreadPoolExecutor(1, "slm-teacher") as pool:
                 made: dict[str, Told] = pool.submit(asyncio.run, self._ask_all(fresh)).result()
             found |= made
+            missing = wanted.keys() - found.keys()
+            found |= teaching.known(self._registry, self._domain.name, missing)  # kept while the deadline ended it
         return found
 
     async def _ask_all(self, fresh: Sequence[Request]) -> dict[str, Told]:

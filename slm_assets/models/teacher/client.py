@@ -13,7 +13,7 @@ import openai
 
 from slm_assets.domain.config import Teacher
 from slm_assets.models.teacher.endpoint import Endpoint
-from slm_assets.models.teacher.request import Request
+from slm_assets.models.teacher.request import MAX_ANSWER_CHARS, Request
 
 MAX_BYTES = 4 << 20
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -212,12 +212,18 @@ def _reply(found: Any) -> Reply:
     choice = found.choices[0]
     text = choice.message.content
     usage = found.usage
+    finish = str(choice.finish_reason or "")
     return Reply(
-        text if isinstance(text, str) else "",
-        str(choice.finish_reason or "")[:32],
+        _storable(text)[: MAX_ANSWER_CHARS + 1] if isinstance(text, str) else "",
+        "".join(char for char in finish if char.isascii() and (char.isalnum() or char == "_"))[:32],
         _count(getattr(usage, "prompt_tokens", None)),
         _count(getattr(usage, "completion_tokens", None)),
     )
+
+
+def _storable(text: str) -> str:
+    """Text as every database takes it, so that an answer reads now as it will be read again."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _count(value: Any) -> int | None:

@@ -58,16 +58,16 @@ class Writer:
 
     def request(self, role: str, value: Json, turn: str, *, fallback: bool = False) -> Request:
         """The request for one input of a role; `turn` is the row that it belongs to, for an erasure."""
-        teacher, schema = self._teacher, self._domain.output_schema(role)
+        teacher, (schema, schema_bytes, system) = self._teacher, self._parts(role)
         model = teacher.models[FALLBACK] if fallback else model_of(teacher, role)
-        system, user = self._system(role), canonical.text(value)
+        user = canonical.text(value)
         logical = {
             "url": self._url, "model": model, "system": system, "user": user, "schema": schema,
             "max_tokens": teacher.max_output_tokens, "constrained": teacher.constrained_decoding,
         }  # fmt: skip
         price = teacher.pricing.get(model, Price(input=0.0, output=0.0))
         # A token is a byte at least. The schema is counted twice: in the message, and as the response's format.
-        size = len(system.encode()) + len(user.encode()) + len(canonical.dumps(schema))
+        size = len(system.encode()) + len(user.encode()) + schema_bytes
         most, likely = (_cost(price, tokens, teacher.max_output_tokens)
                         for tokens in (size + _OVERHEAD_TOKENS, size // _BYTES_PER_TOKEN))  # fmt: skip
         return Request(
@@ -81,10 +81,13 @@ class Writer:
         return FALLBACK in self._teacher.models
 
     @lru_cache(maxsize=64)  # noqa: B019 - as many as a domain has roles, and gone with the writer's stage
-    def _system(self, role: str) -> str:
+    def _parts(self, role: str) -> tuple[dict[str, Any], int, str]:
+        """The contract of a role, its size in bytes, and the system's message."""
+        schema = self._domain.output_schema(role)
+        written = canonical.text(schema)
         name = self._teacher.role_prompts.get(role) or self._domain.role(role).system_prompt
         own = self._domain.text(name) if name else self._domain.role(role).description or f"The task: {role}."
-        return f"{own.strip()}\n\n{_INSTRUCTION}{canonical.text(self._domain.output_schema(role))}"
+        return schema, len(written.encode()), f"{own.strip()}\n\n{_INSTRUCTION}{written}"
 
 
 def model_of(teacher: Teacher, role: str) -> str:

@@ -56,6 +56,9 @@ def teach(ctx: StageContext, splits: Sequence[str]) -> Taught | None:
                 by_kind[kind] = open_[teacher.id]
         work = _Work(ctx.domain, by_kind, ctx.inputs["dataset"], splits)
         estimates = work.estimate()
+        for name, (requests, likely) in sorted(estimates.items()):
+            tokens = likely.tokens_in + likely.tokens_out
+            ctx.progress(0.02, f"{name}: {requests:,} new requests, about {tokens:,} tokens, {likely.usd:.2f} USD")
         folder = ctx.scratch / "taught"
         folder.mkdir()
         for split in splits:

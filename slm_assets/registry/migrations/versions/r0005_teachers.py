@@ -15,7 +15,7 @@ def upgrade() -> None:
         "teacher_answers",
         *(sa.Column(name, sa.String(64), primary_key=True) for name in ("tenant", "project", "domain", "request")),
         sa.Column("role", sa.String(64), nullable=False),
-        sa.Column("turn", sa.String(200), nullable=False),
+        sa.Column("turn", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("answer", sa.Text, nullable=False),
         sa.Column("finish", sa.String(32), nullable=False),
