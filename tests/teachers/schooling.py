@@ -51,7 +51,7 @@ class Class:
             (path.parent / "budget.yaml").write_text(budget)
             own["improvement"]["governance"] = {"cost_budget": "budget.yaml"}
         for name, value in blocks.items():
-            own[name] = own.get(name, {}) | value
+            own[name] = own[name] + value if isinstance(value, list) else own.get(name, {}) | value
         path.write_text(yaml.safe_dump(config))
         if rows:
             lines = [{"id": f"u{n:05d}", "thread": f"th{n}", "input": {"text": text_of(n)}} for n in range(rows)]
