@@ -37,7 +37,7 @@ relative to the folder and never leave it. Pointers are JSON pointers (RFC 6901)
 |---|---|
 | [`roles`](roles.md) | the tasks, their contracts, and who answers without a model |
 | [`data`](data.md) | where the rows come from, and how they are split |
-| [`teachers`](teachers.md) | larger models that label |
+| [`teachers`, `labels`](teachers.md) | larger models that label, and whose answer becomes a label |
 | [`model`](model.md) | what is trained, and how |
 | [`eval`](eval.md) | what is measured, and what is demanded |
 | [`serving`](serving.md) | where the model answers |
@@ -88,11 +88,13 @@ data:
 """,
     "teachers": """# Teachers
 
-Larger models that label rows and mark the ceiling. A credential is the alias of a secret, never the secret.
+Larger models that label rows and mark the ceiling; [teachers](../teachers.md) explains them. A credential is the alias
+of a secret, never the secret.
 
 ```yaml
 teachers:
-  - {id: large, kind: openai, base_url: "https://models.example.org/v1", credential: "{{ teacher_token }}", model: big}
+  - {id: large, base_url: "https://models.example.org/v1", credential: "{{ teacher_token }}", model: big}
+labels: {teacher: large, order: [agreed, oracle]}
 ```
 
 """,
@@ -273,7 +275,7 @@ CLI = """# Commands
 Exit codes: 0 done, 1 a fault, 2 bad input, 3 a gate said no, 4 it waits for an approval or for budget.
 
 """
-BESIDE = {"vocab": "roles"}
+BESIDE = {"vocab": "roles", "labels": "teachers"}
 """Blocks without a page of their own, and the page where they stand."""
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from slm_assets.stages.experiments.pairing import Paired
     from slm_assets.stages.experiments.versions import Version
 
-SUBJECTS = ("challenger", "incumbent", "floor", "majority")
+SUBJECTS = ("challenger", "incumbent", "floor", "majority", "ceiling", "baseline")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -15,7 +15,7 @@ from slm_assets.cli.drift import drift_app
 from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.loop import loop_app
-from slm_assets.cli.promotions import approve, hold, rollback, shadow, watch_promotion
+from slm_assets.cli.promotions import approve, hold, rollback, shadow, teacher, watch_promotion
 from slm_assets.cli.replay import replay
 from slm_assets.cli.review import review
 from slm_assets.cli.serve import serve_app
@@ -37,7 +37,7 @@ app.add_typer(simulate_app)
 app.command()(replay)
 app.command()(review)
 app.command()(erase)
-for command in (approve, hold, rollback, shadow):
+for command in (approve, hold, rollback, shadow, teacher):
     app.command()(command)
 app.command("watch-promotion")(watch_promotion)
 

@@ -99,7 +99,7 @@ def engine(
     role: Annotated[str, typer.Argument(help="A role that was promoted, or may be.")],
     json: AsJson = False,
 ) -> None:
-    """Which engine answers for a role now: `slm` for a promoted release, `deterministic` for its oracle.
+    """Which engine answers for a role now: `slm` for a promoted release or a teacher, `deterministic` for its oracle.
 
     Example: `slm engine travel extract`
     """
@@ -109,5 +109,7 @@ def engine(
     served: dict[str, Any] = {"engine": "deterministic", "version": None, "release": None}
     if flag is not None and flag.engine == "release":
         served = {"engine": "slm", "version": f"v{flag.number}", "release": flag.release}
+    elif flag is not None and flag.engine == "teacher":
+        served["engine"] = "slm"
     result = {"domain": domain, "role": role, **served}
     show(result, json, lambda found: render.CONSOLE.print(f"{domain}.{role}: {found['engine']}"))

@@ -121,3 +121,26 @@ def rollback(
 
     result = roll_back(registry_for(domain), domain, roles=role, to=to, reason=reason, actor=actor_of(by))
     show(result, json, render.rollback)
+
+
+def teacher(
+    domain: DomainName,
+    role: Annotated[str, typer.Argument(help="The role that it answers for.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit.")],
+    off: Annotated[bool, typer.Option("--off", help="Let answer again what did before.")] = False,
+    by: Actor = None,
+    json: AsJson = False,
+) -> None:
+    """Let the teacher of `serving.teacher` answer for a role, once its server is shown to be ready.
+
+    Example: `slm teacher travel extract --reason "until v1 is there"`
+    """
+    from slm_assets.cli import render
+    from slm_assets.registry.home import Home
+    from slm_assets.stages.live_teacher import switch
+    from slm_assets.stages.plans import open_domain
+
+    loaded, registry = open_domain(Home.from_env(), domain)
+    flag = switch(registry, loaded, role, on=not off, actor=actor_of(by), reason=reason)
+    result = {"domain": domain, "role": role, "engine": flag.engine, "release": flag.release}
+    show(result, json, lambda found: render.CONSOLE.print(f"{domain}.{role}: answered by {found['engine']}"))

@@ -66,6 +66,7 @@ def run(result: dict[str, Any]) -> None:
         stages.add_row(line["stage"], took, digests or paint(line["status"]))
     CONSOLE.print(stages)
     gates(result["gates"])
+    above(result["above"])
     for line in result["stages"]:
         if line["error"]:
             CONSOLE.print(f"[yellow]{line['stage']}[/yellow] {escape(line['error'])}", soft_wrap=True)
@@ -87,6 +88,17 @@ def gates(lines: list[dict[str, Any]]) -> None:
             number(g["value"]), interval, number(g["threshold"]), str(g["n"]), escape(g["reason"]),
         )  # fmt: skip
     CONSOLE.print(table)
+
+
+def above(lines: list[dict[str, Any]]) -> None:
+    """Floor, challenger, and what a teacher reaches on the same rows."""
+    if lines:
+        table = Table("measured", "role", "metric", "floor", "challenger", "it reaches", "way up", "n")
+        for one in lines:
+            way = "" if one["closed"] is None else f"{one['closed']:.0%}"
+            numbers = (number(one[key]) for key in ("floor", "challenger", "value"))
+            table.add_row(one["subject"], one["role"], one["metric"], *numbers, way, str(one["n"]))
+        CONSOLE.print(table)
 
 
 def approval(result: dict[str, Any]) -> None:

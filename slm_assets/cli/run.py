@@ -59,7 +59,8 @@ def run_plan(
     result = outcome(record)
     if not launched.success and result in ("open", "promoted"):
         result = "failed"
-    kinds = {c["stage"]: c["receipt"]["error_kind"] for c in registry.cells(plan.domain, plan.number)}
+    cells = {cell["stage"]: cell["receipt"] for cell in registry.cells(plan.domain, plan.number)}
+    kinds = {stage: receipt["error_kind"] for stage, receipt in cells.items()}
     return {
         "domain": plan.domain,
         "version": plan.version,
@@ -67,6 +68,7 @@ def run_plan(
         "roles": role_outcomes(record),
         "stages": [{**line, "error_kind": kinds[line["stage"]]} for line in lines],
         "gates": gate_lines(registry, plan),
+        "above": cells["evaluate"]["result"]["summary"].get("above", []) if "evaluate" in cells else [],
         "run_id": launched.run_id,
         "error": launched.error,
     }

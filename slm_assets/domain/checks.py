@@ -11,6 +11,7 @@ from slm_assets.domain.cron import cron_fault
 from slm_assets.domain.documents import Place, show
 from slm_assets.domain.domain import Domain
 from slm_assets.domain.places import has_place
+from slm_assets.domain.providers import PROVIDERS
 from slm_assets.domain.secrets import credential_fault, url_fault
 from slm_assets.domain.view import View, nowhere
 from slm_assets.domain.vocabularies import vocabulary_faults
@@ -119,11 +120,31 @@ def _teachers(view: View) -> Iterator[Fault]:
             yield view.fault((*at, "credential"), **parts)
         if parts := url_fault(teacher.base_url):
             yield view.fault((*at, "base_url"), **parts)
-    if (ceiling := view.config.eval.ceiling) is not None:
-        name = ceiling.removeprefix("teacher.")
-        if name not in ids or not ceiling.startswith("teacher."):
+        if teacher.provider is not None and teacher.provider not in PROVIDERS and teacher.base_url is None:
+            yield view.unknown((*at, "provider"), "no address is known of", teacher.provider, list(PROVIDERS))
+    yield from _taught(view, ids)
+
+
+def _taught(view: View, ids: list[str]) -> Iterator[Fault]:
+    """Who is named as a teacher, and where."""
+    for key in ("ceiling", "baseline"):
+        named = getattr(view.config.eval, key)
+        if named is not None and (named.removeprefix("teacher.") not in ids or not named.startswith("teacher.")):
             known = [f"teacher.{teacher_id}" for teacher_id in ids]
-            yield view.unknown(("eval", "ceiling"), "no such teacher", ceiling, known)
+            yield view.unknown(("eval", key), "no such teacher", named, known)
+    labels, live = view.config.labels, view.config.improvement.relabel.teacher
+    named_at: dict[Place, str | None] = {
+        ("labels", "teacher"): labels.teacher,
+        ("improvement", "relabel", "teacher"): live,
+        ("serving", "teacher"): view.config.serving.teacher,
+    }
+    for place, name in named_at.items():
+        if name is not None and name not in ids:
+            yield view.unknown(place, "no such teacher", name, ids)
+    if labels.teacher is None and live is None and "teacher" in labels.order:
+        yield view.fault(("labels", "order"), "no teacher is asked", found="teacher", cure="name one in labels.teacher")
+    if len(set(labels.order)) < len(labels.order):
+        yield view.fault(("labels", "order"), "a source twice", found=", ".join(labels.order), cure="keep one of each")
 
 
 def _metrics(view: View) -> Iterator[Fault]:

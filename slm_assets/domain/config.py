@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from slm_assets.domain.block import Block, Identifier
 from slm_assets.domain.compute import StageRun
 from slm_assets.domain.files import Refused, normal
-from slm_assets.domain.labels import IncompleteLabels
+from slm_assets.domain.labels import IncompleteLabels, LabelPolicy
 from slm_assets.domain.relabel import Relabel
 
 
@@ -193,31 +193,64 @@ class Price(Block):
     output: float = Field(ge=0, description="US dollars per million tokens written.")
 
 
+CloudName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,60}$")]
+
+
 class Vertex(Block):
     """Where a Vertex AI model lives."""
 
-    project: str = Field(description="Google Cloud project.")
-    region: str = Field(default="us-central1", description="Google Cloud region.")
+    project: CloudName = Field(description="Google Cloud project.")
+    region: CloudName = Field(default="us-central1", description="Google Cloud region.")
 
 
 class Teacher(Block):
-    """A larger model that labels and marks the ceiling. `credential` is an alias, never a secret."""
+    """A larger model that labels and marks the ceiling, behind any OpenAI-compatible endpoint.
+
+    `credential` is an alias, never a secret. The deployment lists the hosts that may be asked (SLM_TEACHER_HOSTS).
+    """
 
     id: Identifier = Field(description="Name of the teacher, unique in the domain.")
     status: Literal["enabled", "disabled"] = Field(default="enabled", description="Whether it is asked.")
-    kind: Literal["http", "openai"] = Field(default="http", description="Protocol of the endpoint.")
-    provider: str | None = Field(default=None, description="Vendor, where the protocol varies by it.")
+    kind: Literal["http", "openai"] = Field(
+        default="http", description="Protocol of the endpoint: both are OpenAI's chat completions."
+    )
+    provider: str | None = Field(
+        default=None,
+        description="Vendor, where the protocol or the address varies by it: openai, anthropic, gemini, vertex_gemini.",
+    )
     vertex: Vertex | None = Field(default=None, description="Where a Vertex AI model lives.")
-    base_url: str | None = Field(default=None, description="Endpoint, without credentials in it.")
+    base_url: str | None = Field(
+        default=None,
+        description="Endpoint up to and with its /v1, without credentials in it; default: that of the provider.",
+    )
     credential: str | None = Field(
-        default=None, description='Alias of the secret, such as "{{ teacher_token }}"; never the secret.'
+        default=None,
+        description='Alias of the secret, such as "{{ teacher_token }}"; never the secret. None: no token is sent.',
     )
     model: str | None = Field(default=None, description="Model of every role not named in `models`.")
-    models: dict[str, str] = Field(default={}, description="Role, or `fallback`, to model.")
-    role_prompts: dict[Identifier, RelativePath] = Field(default={}, description="Role to prompt file.")
-    constrained_decoding: bool = Field(default=True, description="Send the contract as response schema.")
-    pricing: dict[str, Price] = Field(default={}, description="Model to price.")
+    models: dict[str, str] = Field(
+        default={},
+        description="Role to model; `fallback` is the model that is asked where the role's own gave no usable answer.",
+    )
+    role_prompts: dict[Identifier, RelativePath] = Field(
+        default={}, description="Role to prompt file; default: the role's system_prompt."
+    )
+    constrained_decoding: bool = Field(
+        default=True,
+        description="Send the contract as response schema; a server that refuses it is asked for any JSON.",
+    )
+    pricing: dict[str, Price] = Field(
+        default={}, description="Model to price. A model without one costs nothing in `usd`; its tokens count."
+    )
     request_sleep_s: float = Field(default=0.0, ge=0, description="Pause between two requests.")
+    concurrency: int = Field(default=4, ge=1, le=64, description="Most requests at once.")
+    timeout_s: float = Field(default=60.0, gt=0, le=3600, description="Longest time for one answer.")
+    deadline_s: float = Field(
+        default=3600.0, gt=0, description="Longest time for all questions of a stage; it then goes on with what it has."
+    )
+    max_output_tokens: int = Field(
+        default=1024, ge=1, le=65536, description="Most tokens of an answer; set aside of the budget for each request."
+    )
     note: str = Field(default="", description="For people.")
 
 
@@ -304,7 +337,16 @@ class Eval(Block):
     floor: Literal["deterministic_oracle", "majority"] = Field(
         default="deterministic_oracle", description="What a challenger must not be worse than."
     )
-    ceiling: str | None = Field(default=None, description="teacher.<id>")
+    ceiling: str | None = Field(
+        default=None, description="teacher.<id>: measured on the eval rows, as far above the floor as it gets."
+    )
+    baseline: str | None = Field(
+        default=None,
+        description="teacher.<id> that stands for the base model without fine-tuning, at an endpoint of its own.",
+    )
+    ceiling_rows: int = Field(
+        default=500, ge=1, description="Most eval rows that ceiling and baseline are asked, drawn by hash."
+    )
     metrics: list[Metric] = Field(default=[], description="The gated numbers.")
     eval_sets: EvalSets = Field(default=EvalSets(), description="Given eval rows.")
     slices: list[Slice] = Field(default=[], description="Rows that matter on their own.")
@@ -329,6 +371,9 @@ class Serving(Block):
     )
     engine_flags: dict[Identifier, str] = Field(
         default={}, description="Role to the flag of the consuming playbook that picks its engine."
+    )
+    teacher: Identifier | None = Field(
+        default=None, description="The teacher that answers for roles whose engine flag is `teacher` (`slm teacher`)."
     )
     fallback_below: Share | None = Field(
         default=None, description="A model less confident than this is answered for by the oracle; default: never."
@@ -406,6 +451,7 @@ class DomainConfig(Block):
     )
     data: Data = Field(default=Data(), description="Where the rows come from.")
     teachers: list[Teacher] = Field(default=[], description="Larger models that label.")
+    labels: LabelPolicy = Field(default=LabelPolicy(), description="Whose answer becomes a row's label.")
     model: Model = Field(default=Model(), description="What is trained, and how.")
     eval: Eval = Field(default=Eval(), description="What is measured and what is demanded.")
     serving: Serving = Field(default=Serving(), description="Where the model answers.")

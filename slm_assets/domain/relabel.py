@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slm_assets.domain.block import Block
+from slm_assets.domain.block import Block, Identifier
 
 
 class Relabel(Block):
@@ -14,6 +14,11 @@ class Relabel(Block):
 
     status: Literal["enabled", "disabled"] = Field(
         default="enabled", description="disabled: no captured turn joins a dataset."
+    )
+    teacher: Identifier | None = Field(
+        default=None,
+        description="The teacher that is asked about captured turns without a label; default: none, live traffic stays "
+        "here. Whose answer is the label is said by labels.order.",
     )
     audit_share: float = Field(
         default=0.2, ge=0, le=1, description="Share of the uniform sample that joins whatever became of it."

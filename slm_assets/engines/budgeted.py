@@ -15,9 +15,10 @@ from slm_assets.domain.compute import StageRun
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry import budget, jobs, notices
 from slm_assets.registry.registry import Plan, Registry, Row
-from slm_assets.stages.cadence.costs import costs_of_receipt, expected, what_of
+from slm_assets.stages.cadence.costs import costs_of_receipt, expected, of_machines, what_of
 from slm_assets.stages.cadence.settings import budget_of, runs_of
 from slm_assets.stages.contract import Envelope, StageReceipt, StageRequest
+from slm_assets.stages.live_teacher import SERVING
 from slm_assets.stages.runner import CODE_VERSION, proof_of
 
 GIVEN_UP = timedelta(hours=24)
@@ -32,11 +33,11 @@ def afford(
 
     A stage that ran already and left its receipt costs nothing more.
     """
-    limits = budget_of(registry, plan)
+    limits = budget_of(registry, plan).model_copy(update={"tokens": None, "usd": None})  # a stage pays its teachers
     if not limits.limits() or proof_of(request, run_dir) is not None:
         return None
     stage = request.stage
-    needs = expected(registry, plan.domain, [stage], _runs(registry, plan))[stage]
+    needs = of_machines(expected(registry, plan.domain, [stage], _runs(registry, plan))[stage])
     what = what_of(plan.version, stage)
     over = budget.reserve(registry, plan.domain, {what: needs}, limits, actor=envelope.actor, begin=True)
     if not over:
@@ -55,7 +56,7 @@ def settle(registry: Registry, plan: Plan, receipt: StageReceipt) -> None:
     when it has ended."""
     if receipt.status == "deferred" and receipt.error_kind == "submitted":
         return
-    spent = costs_of_receipt(receipt.model_dump(mode="json"), _runs(registry, plan))
+    spent = of_machines(costs_of_receipt(receipt.model_dump(mode="json"), _runs(registry, plan)))
     budget.settle(registry, plan.domain, what_of(plan.version, receipt.request.stage), spent)
 
 
@@ -65,9 +66,10 @@ def recover(registry: Registry, *, now: datetime | None = None, domain: str | No
     moment, closed = now or datetime.now(UTC), 0
     for row in budget.open_reservations(registry, domain):
         version, _, stage = row["what"].partition("/")
-        cell = registry.cell(row["domain"], int(version[1:]), stage)
+        stage, _, teacher = stage.partition("/")  # what a stage pays its teacher: settled by itself, unless killed
+        cell = None if teacher else registry.cell(row["domain"], int(version[1:]), stage)
         if cell is not None and cell["finished_at"] >= row["at"] and cell["receipt"]["error_kind"] != "submitted":
-            spent = costs_of_receipt(cell["receipt"], _runs_by_name(registry, row["domain"]))
+            spent = of_machines(costs_of_receipt(cell["receipt"], _runs_by_name(registry, row["domain"])))
             closed += budget.settle(registry, row["domain"], row["what"], spent)
         elif datetime.fromisoformat(row["at"]) < moment - GIVEN_UP and not _worked_on(registry, row, version, stage):
             if row["state"] == budget.RUNNING:
@@ -83,6 +85,8 @@ def version_lock(registry: Registry, domain: str, version: str) -> Path:
 
 
 def _worked_on(registry: Registry, row: Row, version: str, stage: str) -> bool:
+    if version == SERVING:
+        return False
     job = jobs.of_cell(registry, row["domain"], int(version[1:]), stage)
     if job is not None and job["state"] != jobs.ENDED:
         return True

@@ -92,11 +92,20 @@ def make_cell(
             settle(registry, plan, receipt)
         _refuse_other_outputs(registry, plan, receipt)
         registry.commit(_record(registry, plan, receipt, envelope))
-        if stage == "dataset" and isinstance(plan, Plan) and plan.window and receipt.status == "succeeded":
-            from slm_assets.stages.reviews import refresh
-
-            refresh(registry, plan, actor=actor)
+        if isinstance(plan, Plan) and receipt.status == "succeeded":
+            _ask_people(registry, plan, receipt, actor)
         return Outcome(receipt, False, run_dir, engine, envelope.run_id)
+
+
+def _ask_people(registry: Registry, plan: Plan, receipt: StageReceipt, actor: str) -> None:
+    """Open what the stage found worth a person's look."""
+    from slm_assets.stages.reviews import refresh, refresh_divergences
+
+    stage = receipt.request.stage
+    if stage == "dataset" and plan.window:
+        refresh(registry, plan, actor=actor)
+    elif stage == "label" and receipt.result.summary.get("divergences"):
+        refresh_divergences(registry, plan, actor=actor)
 
 
 def refuse_held(registry: Registry, plan: Subject, stage: str) -> None:

@@ -150,6 +150,14 @@ def recipes(folder: Path) -> dict[str, str]:
     return dict(head["roles"])
 
 
+def has_language_model(folder: Path) -> bool:
+    """Whether a language model answers in a checkpoint, for a role or in a cascade."""
+    rungs = set(recipes(folder).values())
+    for head in folder.glob("*/cascade.json"):
+        rungs |= {one["recipe"] for one in canonical.read_json(head)["rungs"]}
+    return not LANGUAGE_MODELS.isdisjoint(rungs)
+
+
 def load(folder: Path, role: str, schema: dict[str, Any], oracle: Oracle | None = None) -> Predictor:
     """Load one role of a checkpoint; `oracle` for a cascade that ends in it. ArtifactError where it is none, or of a
     format not known here."""

@@ -1,6 +1,7 @@
 """What a domain has reserved and spent. Each write is one transaction, alone in its namespace: sums never race.
 
-A reservation goes reserved → running → settled, or reserved → released when what it was for never ran.
+A reservation goes reserved → running → settled, or reserved → released when what it was for never ran. What is paid
+piece by piece (`draw`) is one running row: `spent` so far, and `reserved` for the pieces in flight.
 """
 
 from __future__ import annotations
@@ -100,11 +101,63 @@ def settle(registry: Registry, domain: str, what: str, spent: Mapping[str, float
     def work(connection: Connection) -> int:
         rows = connection.execute(query).mappings().all()
         for row in rows:
-            amount = row["reserved"] if spent is None else float(spent.get(row["resource"], 0.0))
-            _close(connection, row, SETTLED, amount)
+            reserved = (row["spent"] or 0.0) + max(row["reserved"], 0.0)
+            _close(connection, row, SETTLED, reserved if spent is None else float(spent.get(row["resource"], 0.0)))
         return len(rows)
 
     return registry._write(work)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A piece that was set aside: resource → (the row that holds it, how much)."""
+
+    parts: Mapping[str, tuple[int, float]]
+
+
+def draw(
+    registry: Registry, domain: str, what: str, amounts: Mapping[str, float], budget: Budget, *, actor: str,
+    at: datetime | None = None,
+) -> Drawn | list[Over]:  # fmt: skip
+    """Set one more piece aside for what is paid piece by piece, all of it or nothing; `pay` takes it up."""
+    moment = at or datetime.now(UTC)
+    limits = budget.limits()
+
+    def work(connection: Connection) -> Drawn | list[Over]:
+        wanted = [(what, resource, amounts.get(resource, 0.0)) for resource in limits]
+        over = _over(connection, registry, domain, wanted, limits, moment)
+        return over or Drawn({r: (_add(connection, registry, domain, what, r, amount, limits[r], moment, actor), amount)
+                              for _, r, amount in wanted})  # fmt: skip
+
+    return registry._write(work)
+
+
+def pay(connection: Connection, drawn: Drawn, spent: Mapping[str, float]) -> None:
+    """Put what a piece cost in the place of what was set aside for it; within a transaction of the caller's."""
+    for resource, (number, amount) in drawn.parts.items():
+        values = {
+            "reserved": t.budget.c.reserved - amount,
+            "spent": func.coalesce(t.budget.c.spent, 0.0) + float(spent.get(resource, 0.0)),
+        }
+        connection.execute(update(t.budget).where(t.budget.c.id == number).values(**values))
+
+
+def _add(
+    connection: Connection, registry: Registry, domain: str, what: str, resource: str, amount: float, limit: Limit,
+    at: datetime, actor: str,
+) -> int:  # fmt: skip
+    """Add to the running row of this window, or begin one; returns its number."""
+    since = t.budget.c.at >= _iso(window_start(limit.window, at))
+    mine = (*registry._is(t.budget, domain=domain, what=what, resource=resource, state=RUNNING), since)
+    number = connection.scalar(select(func.max(t.budget.c.id)).where(*mine))
+    if number is None:
+        row = {**registry._scope, "at": _iso(at), "actor": actor, "domain": domain, "resource": resource, "what": what}
+        made = connection.execute(insert(t.budget).values(**row, reserved=amount, spent=0.0, state=RUNNING))
+        number = made.inserted_primary_key[0] if made.inserted_primary_key else 0
+    else:
+        values = {"reserved": t.budget.c.reserved + amount}
+        connection.execute(update(t.budget).where(t.budget.c.id == number).values(**values))
+    return int(number)
 
 
 def release(registry: Registry, domain: str, what: str) -> int:
@@ -169,7 +222,7 @@ def _sums(connection: Connection, registry: Registry, domain: str, resource: str
     """(set aside, spent) since a time."""
     mine = (*_of(registry, domain), t.budget.c.resource == resource, t.budget.c.at >= since)
     held = connection.scalar(select(func.sum(t.budget.c.reserved)).where(*mine, t.budget.c.state.in_(OPEN)))
-    spent = connection.scalar(select(func.sum(t.budget.c.spent)).where(*mine, t.budget.c.state == SETTLED))
+    spent = connection.scalar(select(func.sum(t.budget.c.spent)).where(*mine))
     return float(held or 0.0), float(spent or 0.0)
 
 

@@ -57,10 +57,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Flag:
-    """Which engine answers for a role: the oracle, or a release."""
+    """Which engine answers for a role: the oracle, a release, or the teacher that the config names."""
 
     role: str
-    engine: Literal["oracle", "release"]
+    engine: Literal["oracle", "release", "teacher"]
     number: int | None = None
     release: str | None = None
     since: str = ""
@@ -72,7 +72,7 @@ class Flip:
     """A change of one role's flag. `expected` is the event it replaces: another flip in between refuses."""
 
     role: str
-    engine: Literal["oracle", "release"]
+    engine: Literal["oracle", "release", "teacher"]
     number: int | None
     release: str | None
     expected: int

@@ -397,3 +397,20 @@ erasures = _log(
 )
 
 tombstones = _scoped("tombstones", _key("sha256"), _text("manifest"), _text("at", 32))
+
+teacher_answers = _scoped(
+    "teacher_answers",
+    _key("domain"),
+    _key("request"),
+    _text("role"),
+    _words("turn"),
+    _words("model"),
+    _words("answer"),
+    _text("finish", 32),
+    Column("tokens_in", Integer, nullable=False),
+    Column("tokens_out", Integer, nullable=False),
+    Column("usd", Float, nullable=False),
+    _text("paid_by", 100),
+    _text("at", 32),
+    Index("teacher_answers_by_turn", "tenant", "project", "domain", "turn"),
+)

@@ -36,7 +36,7 @@ _TEXT = {"type": ["string", "null"]}
 _SOURCE: dict[str, Json] = {
     "confidence": {"type": "number", "minimum": 0, "maximum": 1},
     "valid": {"type": "boolean"},
-    "engine": {"enum": ["release", "oracle"]},
+    "engine": {"enum": ["release", "oracle", "teacher"]},
     "version": _TEXT,
     "release": {**_TEXT, "description": "Digest of the release."},
     "urn": {**_TEXT, "description": "URN of the release."},

@@ -82,7 +82,7 @@ class Paths:
         """Which engine a role has, in the words of the playbooks that ask."""
         with self._engines.lease(request.path_params["domain"], _tenant(request)) as snapshot:
             serving = snapshot.engine(request.path_params["role"])
-        name = "slm" if serving.engine == "release" else "deterministic"
+        name = "deterministic" if serving.engine == "oracle" else "slm"
         return json_response({"engine": name, "version": serving.version, "release": serving.release})
 
     async def one(self, request: Request) -> Response:

@@ -98,10 +98,10 @@ def _serving(
     try:
         return serving_of(registry, base, flag, opened)
     except Exception as error:  # whatever a release is, the others go on
-        if flag.release is None:
+        if flag.engine == "oracle":
             raise
         refuse(said := _said(error))
-        LOG.error("release refused", extra={"fields": {"role": f"{base.name}.{flag.role}", "error": said}})
+        LOG.error("engine refused", extra={"fields": {"role": f"{base.name}.{flag.role}", "error": said}})
         if old is not None and flag.role in old.engines:
             return old.engines[flag.role]
         return serving_oracle(base, flag.role, refused=said)

@@ -71,7 +71,9 @@ def answers_in_clean_process(config: Path, checkpoint: Path, turns: Path, scratc
     scratch.mkdir(parents=True, exist_ok=True)
     out, note = scratch / "answers.jsonl", scratch / "note.json"
     arguments = [str(p) for p in (config, checkpoint, turns, out, note)]
-    timeout = TIMEOUT_S + (TURN_S * sum(1 for _ in canonical.read_jsonl(turns)) if _slow(checkpoint) else 0)
+    timeout = TIMEOUT_S + (
+        TURN_S * sum(1 for _ in canonical.read_jsonl(turns)) if ladder.has_language_model(checkpoint) else 0
+    )
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "slm_assets.stages.clean_process", *arguments],
@@ -87,11 +89,6 @@ def answers_in_clean_process(config: Path, checkpoint: Path, turns: Path, scratc
         raise SlmError(f"the model does not load in a clean process:\n{done.stderr[-2000:]}")
     told = canonical.read_json(note)
     return CleanAnswers(list(canonical.read_jsonl(out)), told["load_seconds"], told["imported"])
-
-
-def _slow(checkpoint: Path) -> bool:
-    """Whether a language model answers for one of the roles."""
-    return not ladder.LANGUAGE_MODELS.isdisjoint(ladder.recipes(checkpoint).values())
 
 
 def _child(config: Path, checkpoint: Path, turns: Path, out: Path, note: Path) -> None:

@@ -18,7 +18,7 @@ import orjson
 from slm_assets import canonical
 from slm_assets.canonical import Json
 from slm_assets.errors import ArtifactError
-from slm_assets.registry import captures, erasures, windows
+from slm_assets.registry import captures, erasures, teaching, windows
 from slm_assets.registry.erasures import ASKED, DONE, Thinned, forgotten
 from slm_assets.registry.registry import Registry, Row
 from slm_assets.stages.traffic import store
@@ -37,6 +37,7 @@ def thin_out(registry: Registry, domain: str) -> list[Row]:
                 trees = _trees(registry, domain)
                 work = _Work(registry, erasure, Path(scratch))
                 work.find(sha for sha, of in trees.items() if of & {"traffic", "incoming"})
+                teaching.forget(registry, domain, work.turns)
                 erasures.begin(registry, erasure, work.thin(trees))
         erasure = _row(registry, domain, number)
         for sha256 in erasure["detail"]["trees"]:
@@ -87,7 +88,7 @@ class _Work:
 
     def __init__(self, registry: Registry, erasure: Row, scratch: Path) -> None:
         self._store, self._erasure, self._scratch = registry.store, erasure, scratch
-        self._turns: set[str] = set()
+        self.turns: set[str] = set()
         self._rewritten: dict[str, str] = {}
         self._rows: dict[str, int] = {}
 
@@ -98,7 +99,7 @@ class _Work:
             for name, sha256 in self._files(tree):
                 if sha256 not in seen and name.endswith((".jsonl", ".open")):
                     seen.add(sha256)
-                    self._turns.update(
+                    self.turns.update(
                         row["turn_id"]
                         for row in self._rows_of(sha256)
                         if isinstance(row.get("turn_id"), str) and "at" in row and forgotten([self._erasure], row)
@@ -120,7 +121,7 @@ class _Work:
             if "dataset" in what:
                 versions.update(one for one in what if one[0] == "v" and one[1:].isdecimal())
         gone = sorted(old for old, new in self._rewritten.items() if old != new)
-        return Thinned(trees_now, gone, len(self._turns), sorted(versions, key=lambda one: int(one[1:])))
+        return Thinned(trees_now, gone, len(self.turns), sorted(versions, key=lambda one: int(one[1:])))
 
     def _files(self, tree: str) -> list[tuple[str, str]]:
         try:
@@ -167,7 +168,7 @@ class _Work:
 
     def _names(self, value: Json) -> bool:
         return isinstance(value, dict) and any(
-            isinstance(value.get(key), str) and value[key] in self._turns for key in _NAMES
+            isinstance(value.get(key), str) and value[key] in self.turns for key in _NAMES
         )
 
     def _put(self, data: bytes, rows: int) -> str:

@@ -14,6 +14,7 @@ from slm_assets.gates import metrics as scoring
 from slm_assets.gates.types import MetricValue
 from slm_assets.stages.contract import StageResult
 from slm_assets.stages.evaluation.asking import Asking, open_asking, workers_for
+from slm_assets.stages.evaluation.ceiling import gap_table, measure_above
 from slm_assets.stages.evaluation.common import in_common
 from slm_assets.stages.evaluation.judge import Judgement, judge
 from slm_assets.stages.evaluation.latency import Timing, measure
@@ -37,7 +38,9 @@ def run(ctx: StageContext) -> StageResult:
     """
     dataset, labels = ctx.inputs["dataset"], ctx.inputs["labels"]
     roles = [role.id for role in ctx.domain.config.roles]
-    rows = EvalRows(roles, lambda: labelled_rows(dataset, labels, "eval"))
+    # A label that oracle and teacher share says nothing of the oracle, unless the teacher would have won in any case.
+    own = {"oracle"} if ctx.domain.config.labels.by_teacher else {"oracle", "agreed", "teacher"}
+    rows = EvalRows(roles, lambda: labelled_rows(dataset, labels, "eval"), own)
     if not any(rows.labelled(role).any() for role in roles):
         raise BadInputError(
             f"domain {ctx.domain.name}: no eval row has a label",
@@ -56,9 +59,14 @@ def _judged(ctx: StageContext, rows: EvalRows, asking: Asking) -> StageResult:
     board = Scoreboard(config, rows, asking, ctx.scratch, lambda note: ctx.progress(0.1, note), common)
     classes = {role.id: class_columns(board, role.id, ctx.domain.output_schema(role.id)) for role in config.roles}
     found = numbers(board, classes)
+    above = measure_above(ctx, board)
+    if above:
+        found = [*found, *above.metrics]
     ctx.progress(0.7, "gates")
     judgement = judge(board, ctx, timing)
     report = _report(ctx, board, classes, found, judgement)
+    if above:
+        report |= {"above": above.gap, "above_asked": above.asked}
     _write(ctx, board, report)
     profile, sample = make_profile(ctx.domain, ctx.inputs["dataset"], ctx.inputs["labels"], board, classes)
     canonical.write_json(ctx.out["eval"] / PROFILE, profile)
@@ -69,8 +77,8 @@ def _judged(ctx: StageContext, rows: EvalRows, asking: Asking) -> StageResult:
         metrics=[*found, *timed],
         verdicts=judgement.gates,
         roles=judgement.outcomes,
-        summary=_summary(report, engines),
-        measured=_measured(timing),
+        summary=_summary(report, engines) | ({"above": above.gap, "teachers": above.told} if above else {}),
+        measured=_measured(timing) | (above.measured if above else {}),
     )
 
 
@@ -127,6 +135,7 @@ def _write(ctx: StageContext, board: Scoreboard, report: dict[str, Any]) -> None
             for who, places in report["compared_without"].items()
         ),
         *gate_table(report["gates"]),
+        *gap_table(report.get("above", [])),
     ]
     canonical.write_bytes(out / "report.md", ("\n".join(lines) + "\n").encode())
 

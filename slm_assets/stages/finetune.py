@@ -63,7 +63,7 @@ def _loads(ctx: StageContext, config: Any) -> tuple[Verdict, dict[str, float]]:
     engines = load_engines(ctx.domain, ctx.out["model"])
     here = [{r: p.output for r, p in answer_turn(ctx.domain.config.roles, engines, t).items()} for t in turns]
     differing = sum(canonical.dumps(a) != canonical.dumps(b) for a, b in zip(here, clean.outputs, strict=True))
-    imported = [] if ctx.domain.config.model.recipe in ladder.LANGUAGE_MODELS else clean.imported
+    imported = [] if ladder.has_language_model(ctx.out["model"]) else clean.imported
     passed = differing == 0 and not imported
     without = " without any training library" if not clean.imported else ""
     reason = f"loads in a clean process{without} and answers {len(turns)} probes alike"

@@ -2,7 +2,8 @@
 
 Input `dataset`. Output `labels`: train.jsonl, validation.jsonl, eval.jsonl in the dataset's order,
 disagreements.jsonl and report.json. A given label (gold, reviewed) stands before the oracle's; one of an earlier
-contract is completed by it, or waits among the disagreements.
+contract is completed by it, or waits among the disagreements. Where the policy names a teacher, also teacher.jsonl,
+what it said, and divergences.jsonl, where it says otherwise than the oracle or a given label.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from slm_assets.stages.rows import fanout
 from slm_assets.stages.rows.ingest import Contracts
 from slm_assets.stages.rows.label_worker import Part, label_part
 from slm_assets.stages.rows.labelling import Labeller, Tally, oracles_of
+from slm_assets.stages.rows.opinions import agreement
+from slm_assets.stages.rows.taught import Taught, teach
 from slm_assets.stages.rows_io import write_lines
 from slm_assets.stages.runtime import Progress, StageContext
 
@@ -46,13 +49,19 @@ def run(ctx: StageContext) -> StageResult:
 
     Errors: BadInputError when an oracle fails on too many rows, or no train row gets a label.
     """
-    return label_dataset(ctx.domain, ctx.inputs["dataset"], ctx.out["labels"], ctx.scratch, cores(), ctx.progress)
+    taught = teach(ctx, SPLITS)
+    dataset = taught.folder if taught else ctx.inputs["dataset"]
+    out, scratch = ctx.out["labels"], ctx.scratch
+    return label_dataset(ctx.domain, dataset, out, scratch, cores(), ctx.progress, taught)
 
 
 def label_dataset(
-    domain: Any, dataset: Path, out: Path, scratch: Path, workers: int, progress: Progress
+    domain: Any, dataset: Path, out: Path, scratch: Path, workers: int, progress: Progress, taught: Taught | None = None
 ) -> StageResult:
-    """Label a dataset's splits with this many processes; their number changes no byte of the result."""
+    """Label a dataset's splits with this many processes; their number changes no byte of the result.
+
+    `taught`: what teachers say of the rows, which are then read from its folder.
+    """
     contracts = Contracts(domain)
     oracles = oracles_of(domain)
     labeller = Labeller(domain, contracts, {role: oracle.answer for role, oracle in oracles.items()})
@@ -86,13 +95,26 @@ def label_dataset(
     for tally in tallies.values():
         whole.add(tally)
     _stop_if_failing(domain, whole)
-    files = _gather(parts_folder, names, out)
+    files = _gather(parts_folder, names, out, teacher=taught is not None)
     shutil.rmtree(parts_folder)
     report = _report(domain, contracts, whole, tallies, files)
     after = _check_written(out, domain)
+    if taught:
+        report["teacher"] = {role.id: agreement(whole.counts, role.id) for role in domain.config.roles}
     report["validity"] = {"after": after, "before": _validity_before(domain, whole)}
     canonical.write_json(out / "report.json", report)
-    return _result(domain, report, total)
+    result = _result(domain, report, total)
+    return result if taught is None else _with_teachers(result, report, taught)
+
+
+def _with_teachers(result: StageResult, report: dict[str, Json], taught: Taught) -> StageResult:
+    """The result with what the teachers said and cost. Money and why they stopped are in no artifact."""
+    told = {
+        "teachers": taught.summary,
+        "teacher": report["teacher"],
+        "divergences": report["rows"]["divergences.jsonl"]["rows"],
+    }
+    return result.model_copy(update={"summary": result.summary | told, "measured": taught.measured})
 
 
 def _parts(file: Path, out: Path, split: str) -> list[Part]:
@@ -158,7 +180,7 @@ def _stop_if_failing(domain: Any, tally: Tally) -> None:
             )
 
 
-def _gather(parts_folder: Path, names: dict[int, str], out: Path) -> dict[str, Json]:
+def _gather(parts_folder: Path, names: dict[int, str], out: Path, *, teacher: bool) -> dict[str, Json]:
     """Join the parts' files in order."""
 
     def lines(suffix: str, splits: tuple[str, ...]) -> Iterator[bytes]:
@@ -170,6 +192,9 @@ def _gather(parts_folder: Path, names: dict[int, str], out: Path) -> dict[str, J
     for split in SPLITS:
         files[f"{split}.jsonl"] = write_lines(out / f"{split}.jsonl", lines(".labels", (split,)))
     files["disagreements.jsonl"] = write_lines(out / "disagreements.jsonl", lines(".disagreements", SPLITS))
+    if teacher:
+        files["divergences.jsonl"] = write_lines(out / "divergences.jsonl", lines(".divergences", SPLITS))
+        files["teacher.jsonl"] = write_lines(out / "teacher.jsonl", lines(".taught", SPLITS))
     return files
 
 

@@ -43,13 +43,16 @@ def model_card(domain: Domain, version: str, report: dict[str, Any], sources: di
 
 
 def metric_table(metrics: list[dict[str, Any]]) -> list[str]:
-    """Role and metric per line; challenger, incumbent, floor and majority side by side, all rows."""
-    subjects = ("challenger", "incumbent", "floor", "majority")
+    """Role and metric per line; challenger, incumbent, floor and majority side by side, all rows; and where they were
+    measured ceiling and baseline, on theirs."""
+    measured = {m["subject"] for m in metrics}
+    others = [subject for subject in ("ceiling", "baseline") if subject in measured]
+    subjects = ("challenger", "incumbent", "floor", "majority", *others)
     values: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for m in metrics:
         if not m["slice"] and m["mode"] in ("", "end_to_end") and not m["metric"].startswith("recall:"):
             values.setdefault((m["role"], m["metric"]), {})[m["subject"]] = m
-    lines = ["| role | metric | " + " | ".join(subjects) + " | n |", "|---|---|" + "---|" * 5]
+    lines = ["| role | metric | " + " | ".join(subjects) + " | n |", "|---|---|" + "---|" * (len(subjects) + 1)]
     for (role, metric), own in values.items():
         cells = [_number(own.get(subject)) for subject in subjects]
         n = max(m["n"] for m in own.values())

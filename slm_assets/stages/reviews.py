@@ -30,7 +30,7 @@ from slm_assets.stages.traffic import store
 from slm_assets.stages.traffic.selection import REVIEW
 from slm_assets.stages.traffic.told import Told, roles_of, told_of
 
-WHY = ("audit", "need", "contract", "conflict", "planted", "complaint", "disagreement")
+WHY = ("audit", "need", "contract", "conflict", "planted", "complaint", "divergence", "disagreement")
 """Why somebody is asked, in order of urgency."""
 MAX_PLANTED = 5
 """Of turns that look planted, so many of one user and output are shown: they tell the story of all."""
@@ -55,6 +55,38 @@ def refresh(registry: Registry, plan: Plan, *, actor: str) -> int:
         most = asking.domain.config.improvement.relabel.review_items
     found.sort(key=lambda item: (WHY.index(item["why"]), hash64(item["turn"].encode())))
     return reviews.offer(registry, plan.domain, _some_planted(found), actor=actor, most=most)
+
+
+def refresh_divergences(registry: Registry, plan: Plan, *, actor: str) -> int:
+    """Open what a teacher said otherwise than the oracle or a given label about a version's rows; returns how many."""
+    cells = {stage: registry.cell(plan.domain, plan.number, stage) for stage in ("dataset", "label")}
+    outputs = [cell["receipt"]["outputs"] for cell in cells.values() if cell and cell["status"] == "succeeded"]
+    if len(outputs) < len(cells):
+        return 0
+    dataset, labels = outputs[0]["dataset"]["sha256"], outputs[1]["labels"]["sha256"]
+    found = {(row["role"], row["id"]): row for row in _lines(registry, labels, "divergences.jsonl")}
+    if not found:
+        return 0
+    wanted = {name for _, name in found}
+    inputs: dict[str, Json] = {}
+    for split in ("train", "validation", "eval"):
+        rows = _lines(registry, dataset, f"{split}.jsonl")
+        inputs |= {row["id"]: row["input"] for row in rows if row["id"] in wanted}
+    people = {record["id"]: record for record in _lines(registry, dataset, FILE) if record["id"] in wanted}
+    items = [_diverged(row, inputs[row["id"]], people.get(row["id"], {})) for row in found.values()]
+    items.sort(key=lambda item: hash64(item["turn"].encode()))
+    with _Asking(registry, plan.config) as asking:
+        most = asking.domain.config.improvement.relabel.review_items
+    return reviews.offer(registry, plan.domain, items, actor=actor, most=most)
+
+
+def _diverged(row: Mapping[str, Any], turn: Json, record: Mapping[str, Any]) -> Item:
+    candidates = {name: row[key] for name, key in (("teacher", "teacher"), ("oracle", "oracle"), ("label", "label"))
+                  if key in row}  # fmt: skip
+    return {
+        "role": row["role"], "turn": row["id"], "why": "divergence", "input": turn, "candidates": candidates,
+        "user": record.get("user", ""), "conversation": record.get("conversation", ""),
+    }  # fmt: skip
 
 
 def _lines(registry: Registry, sha256: str, name: str) -> list[Any]:

@@ -14,6 +14,7 @@ from slm_assets.errors import ArtifactError, BadInputError, SlmError
 from slm_assets.models.base import Predictor
 from slm_assets.models.cascade.model import CascadeModel
 from slm_assets.models.oracle import OraclePredictor, load_oracle
+from slm_assets.models.teacher.live import LivePredictor
 from slm_assets.registry.registry import Flag, Registry
 from slm_assets.stages.bundle import Bundle
 
@@ -24,11 +25,11 @@ class Serving:
     for the oracle.
 
     `oracle` stands in where a model's answer cannot be used, `below` is the confidence under which it does.
-    `blocking`: an answer waits for another process, and `lock` lets one at a time. `refused`: why a release is
-    not used though it is flagged.
+    `blocking`: an answer waits for another process or server, and `lock` lets one at a time, or so many.
+    `refused`: why a release is not used though it is flagged.
     """
 
-    engine: Literal["release", "oracle"]
+    engine: Literal["release", "oracle", "teacher"]
     domain: Domain
     predictor: Predictor
     contract: Validator | None
@@ -39,12 +40,12 @@ class Serving:
     below: float | None = None
     blocking: bool = False
     refused: str = ""
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    lock: threading.Lock | threading.BoundedSemaphore = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def close(self) -> None:
-        """End the oracles' child processes, where there are any."""
+        """End the oracles' child processes and the connections to servers, where there are any."""
         for engine in (self.predictor, self.oracle):
-            if isinstance(engine, OraclePredictor | CascadeModel):
+            if isinstance(engine, OraclePredictor | CascadeModel | LivePredictor):
                 engine.close()
 
 
@@ -58,6 +59,17 @@ def serving_oracle(domain: Domain, role_id: str, refused: str = "") -> Serving:
         )
     contract, blocking = _contract(domain, role_id), _blocking(domain, role_id)
     return Serving("oracle", domain, oracle, contract, blocking=blocking, refused=refused)
+
+
+def serving_teacher(registry: Registry, domain: Domain, role_id: str) -> Serving:
+    """The teacher that the config names as what answers, the oracle behind it."""
+    from slm_assets.stages.live_teacher import live_teacher
+
+    predictor = live_teacher(registry, domain, role_id)
+    return Serving(
+        "teacher", domain, predictor, _contract(domain, role_id), oracle=_stand_in(domain, role_id), blocking=True,
+        lock=threading.BoundedSemaphore(predictor.concurrency),
+    )  # fmt: skip
 
 
 def serving_release(registry: Registry, flag: Flag, bundle: Bundle) -> Serving:
@@ -86,6 +98,8 @@ def serving_bundle(bundle: Bundle, role_id: str) -> Serving:
 
 def serving_of(registry: Registry, base: Domain, flag: Flag, opened: Callable[[str], Bundle]) -> Serving:
     """What a flag says. `opened` gives the verified bundle of a release by its digest."""
+    if flag.engine == "teacher":
+        return serving_teacher(registry, base, flag.role)
     if flag.release is None:
         return serving_oracle(base, flag.role)
     return serving_release(registry, flag, opened(flag.release))

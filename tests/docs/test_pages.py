@@ -70,7 +70,7 @@ def test_the_examples_of_the_config_pages_are_a_config():
             else:
                 blocks |= example
     ConfigFile.model_validate({"slm_domain": {"name": "desk", **blocks}})
-    assert len(blocks) == 8
+    assert len(blocks) == 9
 
 
 def test_the_example_of_the_rules_page_is_an_oracle():

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from slm_assets.domain.budget import Budget
 from slm_assets.engines import forget as forgetting
 from slm_assets.engines.forget import forget
 from slm_assets.errors import ArtifactError, BusyError
-from slm_assets.registry import erasures
+from slm_assets.registry import erasures, teaching
+from slm_assets.registry.budget import Drawn
 from slm_assets.registry.registry import CellRecord
 from slm_assets.stages import erase
 from slm_assets.stages.plans import open_version
@@ -53,6 +55,17 @@ def test_nothing_is_left_of_a_user_and_everything_of_the_others(traffic: Traffic
     assert b"PLANTED" not in bytes_of(traffic.home.root)
     assert sorted(one["turn_id"] for one in traffic.turns(made, tmp_path)) == ["t2", "t4", "t7"]
     assert [e["action"] for e in traffic.registry.audit("tiny") if "erase" in e["action"]] == ["erase", "erased"]
+
+
+def test_what_a_teacher_said_to_the_persons_turns_is_gone_too(traffic: Traffic):
+    some(traffic)
+    purse = teaching.Purse(traffic.registry, "tiny", "v1/label/teacher.big", Budget(), actor="a")
+    for name, text in (("t1", "ANSWERED one"), ("t2", "of others"), ("t3", "ANSWERED two")):
+        told = teaching.Told(name * 32, "triage", name, "m", text, "stop", teaching.Cost(1, 1, 0.0))
+        purse.keep(told, Drawn({}))
+    forget(traffic.domain, traffic.registry, "user", WHO, actor="officer")
+    assert set(teaching.known(traffic.registry, "tiny", [name * 32 for name in ("t1", "t2", "t3")])) == {"t2" * 32}
+    assert b"ANSWERED" not in bytes_of(traffic.home.root)
 
 
 def test_a_tree_that_was_thinned_out_is_still_its_receipts_output(traffic: Traffic, tmp_path: Path):

@@ -14,7 +14,7 @@ FIRST_S = 60.0
 LOOK_BACK = 5
 """Versions whose dearest run of a stage is what the next one is expected to cost."""
 _MEASURED = ("tokens", "usd")
-"""What only the stage itself can know; it says so among its measured numbers."""
+"""What only the stage itself can know; it says so among its measured numbers, and pays its teachers for each answer."""
 
 
 def what_of(version: str, stage: str) -> str:
@@ -31,6 +31,11 @@ def costs_of(
     written = sum(output["bytes"] for output in outputs.values())
     told = {name: float(measured[name]) for name in _MEASURED if name in measured}
     return {**on, "storage_gb": written / 1e9, **told}
+
+
+def of_machines(costs: Mapping[str, float]) -> dict[str, float]:
+    """Without what a stage pays its teachers: that is in the ledger already, answer by answer."""
+    return {name: amount for name, amount in costs.items() if name not in _MEASURED}
 
 
 def costs_of_receipt(receipt: Mapping[str, Any], runs: Mapping[str, StageRun]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Any
 from slm_assets.errors import BadInputError, BusyError, SlmError
 from slm_assets.registry import budget, retrains, watching
 from slm_assets.registry.registry import Plan, Registry, Row
-from slm_assets.stages.cadence.costs import expected, what_of
+from slm_assets.stages.cadence.costs import expected, of_machines, what_of
 from slm_assets.stages.cadence.decision import Decision, Situation, decide
 from slm_assets.stages.cadence.settings import Settings, settings_of
 from slm_assets.stages.plans import open_domain, open_version
@@ -161,7 +161,7 @@ def _launch(
     if plan is None:
         loaded, _ = open_domain(registry.home, domain)
         plan = open_version(loaded, registry, reason=row["reason"], actor=opener_of(row))
-    wanted = {what_of(plan.version, stage): costs for stage, costs in needs.items()}
+    wanted = {what_of(plan.version, stage): of_machines(costs) for stage, costs in needs.items()}
     over = budget.reserve(registry, domain, wanted, settings.budget, actor=actor, at=now)
     if over:  # somebody else spent it in the meantime; the version stays open for when it is there again
         note = f"over budget: {'; '.join(map(str, over))}"

@@ -45,7 +45,7 @@ def numbers(board: Scoreboard, classes: dict[str, Columns]) -> list[MetricValue]
         found += _recalls(role.id, classes[role.id])
     for subject in SUBJECTS:
         mask, right = board.whole_turn(board.all_of(subject))
-        found.append(_value(board, right, mask, metric=TURN, subject=subject, mode="end_to_end"))
+        found.append(value_of(board, right, mask, metric=TURN, subject=subject, mode="end_to_end"))
     return found
 
 
@@ -55,10 +55,10 @@ def _role(board: Scoreboard, role: str) -> Iterator[MetricValue]:
         everyone = board.all_of(subject)
         for metric in board.compared(role):
             right, rows = _seen(board, role, subject, metric, mask)
-            yield _value(board, right, rows, role=role, metric=metric.id, subject=subject, mode="end_to_end")
+            yield value_of(board, right, rows, role=role, metric=metric.id, subject=subject, mode="end_to_end")
         valid = board.valid(role, everyone)
         every = np.ones(len(valid), dtype=np.bool_)
-        yield _value(board, valid, every, role=role, metric=VALIDITY, subject=subject, mode="end_to_end")
+        yield value_of(board, valid, every, role=role, metric=VALIDITY, subject=subject, mode="end_to_end")
 
 
 def _seen(board: Scoreboard, role: str, subject: str, metric: Compared, mask: Mask) -> tuple[Mask, Mask]:
@@ -73,7 +73,7 @@ def _reference(board: Scoreboard, role: str) -> Iterator[MetricValue]:
     for subject in ("challenger", "floor"):
         for metric in board.compared(role):
             right = board.reference(role, subject, metric)
-            yield _value(board, right, mask, role=role, metric=metric.id, subject=subject, mode="reference")
+            yield value_of(board, right, mask, role=role, metric=metric.id, subject=subject, mode="reference")
 
 
 def _fields(board: Scoreboard, role: str) -> Iterator[MetricValue]:
@@ -81,7 +81,7 @@ def _fields(board: Scoreboard, role: str) -> Iterator[MetricValue]:
     mask = board.labelled(role)
     for field in board.fields(role):
         right = board.correct(role, board.all_of("challenger"), field)
-        yield _value(board, right, mask, role=role, metric=field.id, mode="end_to_end")
+        yield value_of(board, right, mask, role=role, metric=field.id, mode="end_to_end")
 
 
 def _slices(board: Scoreboard, role: str) -> Iterator[MetricValue]:
@@ -91,7 +91,7 @@ def _slices(board: Scoreboard, role: str) -> Iterator[MetricValue]:
         for subject in ("challenger", "incumbent", "floor"):
             for metric in {primary.id: primary, EXACT: Compared(EXACT, "")}.values():
                 right, rows = _seen(board, role, subject, metric, mask)
-                yield _value(
+                yield value_of(
                     board, right, rows, role=role, metric=metric.id, subject=subject, mode="end_to_end",
                     slice=one.id,
                 )  # fmt: skip
@@ -103,7 +103,7 @@ def _replayed(board: Scoreboard, role: str) -> Iterator[MetricValue]:
     for subject in ("challenger", "incumbent", "floor") if mask.any() else ():
         for metric in board.compared(role):
             right, rows = _seen(board, role, subject, metric, mask)
-            yield _value(
+            yield value_of(
                 board, right, rows, role=role, metric=metric.id, subject=subject, mode="end_to_end", slice=GOLDEN
             )
 
@@ -165,7 +165,8 @@ def _confidence(board: Scoreboard, role: str) -> tuple[NDArray[np.float64], Mask
     return sure, board.correct(role, everyone, Compared(EXACT, ""))[mask], mask
 
 
-def _value(board: Scoreboard, right: Mask, mask: Mask, **names: Any) -> MetricValue:
+def value_of(board: Scoreboard, right: Mask, mask: Mask, **names: Any) -> MetricValue:
+    """The share of right rows among those of a mask, with its interval over their groups."""
     own = right[mask]
     if not len(own):
         return MetricValue(value=None, n=0, **names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -22,13 +22,19 @@ KEPT = 20_000
 
 
 class EvalRows:
-    """All eval rows, in one order. `read` starts to read them anew each time it is called.
+    """All eval rows, in one order. `read` starts to read them anew each time it is called; a label of a source in
+    `own` is not independent of the oracle.
 
     `groups`: their content groups. `fields`: role → the top-level fields of its labels. `sample`: rows at
     equal distances, SAMPLE of them or up to twice as many; all of fewer.
     """
 
-    def __init__(self, roles: Sequence[str], read: Callable[[], Iterator[LabelledRow]]) -> None:
+    def __init__(
+        self,
+        roles: Sequence[str],
+        read: Callable[[], Iterator[LabelledRow]],
+        own: Collection[str] = frozenset({"oracle"}),
+    ) -> None:
         self._read = read
         self._kept: list[LabelledRow] | None = []
         labelled = {role: bytearray() for role in roles}
@@ -49,7 +55,7 @@ class EvalRows:
             for role in roles:
                 label = row.labels.get(role)
                 labelled[role].append(role in row.labels)
-                independent[role].append(row.sources.get(role, "oracle") != "oracle")
+                independent[role].append(row.sources.get(role, "oracle") not in own)
                 if isinstance(label, dict):
                     fields[role].update(label)
                 for place in row.completed.get(role, ()):

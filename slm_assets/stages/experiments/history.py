@@ -13,7 +13,7 @@ from slm_assets.registry.registry import Plan, Registry, Row
 from slm_assets.stages.experiments.naming import primary_metrics
 from slm_assets.stages.plans import number_of
 
-SUBJECTS = ("challenger", "incumbent", "floor", "majority")
+SUBJECTS = ("challenger", "incumbent", "floor", "majority", "ceiling", "baseline")
 BARS = "▁▂▃▄▅▆▇█"
 
 

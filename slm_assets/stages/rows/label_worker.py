@@ -19,6 +19,7 @@ from slm_assets.domain.loading import read_bundle
 from slm_assets.stages.line_worker import READY, served
 from slm_assets.stages.rows.ingest import Contracts
 from slm_assets.stages.rows.labelling import Labeller, Tally, oracles_of
+from slm_assets.stages.rows.opinions import KEY
 
 
 @dataclass(frozen=True, order=True)
@@ -51,12 +52,17 @@ class Part:
 
 
 def label_part(labeller: Labeller, part: Part, lost: str = "") -> Tally:
-    """Label a part and write its two files."""
+    """Label a part and write its files."""
     tally = Tally()
-    found = labeller.label(part.rows(), tally, lost)
+    rows = part.rows()
+    found = labeller.label(rows, tally, lost)
     out = Path(part.out)
-    (out / f"{part.name}.labels").write_bytes(_lines([row for row, _ in found]))
-    (out / f"{part.name}.disagreements").write_bytes(_lines([one for _, some in found for one in some]))
+    (out / f"{part.name}.labels").write_bytes(_lines([one.row for one in found]))
+    (out / f"{part.name}.disagreements").write_bytes(_lines([one for each in found for one in each.disagreements]))
+    (out / f"{part.name}.divergences").write_bytes(_lines([one for each in found for one in each.divergences]))
+    (out / f"{part.name}.taught").write_bytes(
+        _lines([{"id": row["id"], "opinions": row[KEY]} for row in rows if KEY in row])
+    )
     return tally
 
 

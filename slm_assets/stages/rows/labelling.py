@@ -1,4 +1,5 @@
-"""One label per row and role: the given one first, else the oracle's; and whether the oracle agrees.
+"""One label per row and role: the given one first, else the one that the policy puts first of the oracle's, the
+teacher's and what both say; and whether they agree.
 
 A given label of an earlier contract stays as far as it goes: the oracle adds what the contract of now requires,
 and `completed` names those places. Where it cannot, the role has no label there, and the row waits for a person
@@ -19,6 +20,7 @@ from slm_assets.domain.config import PlaybookOracle
 from slm_assets.domain.turns import role_input
 from slm_assets.stages.rows.completing import complete
 from slm_assets.stages.rows.ingest import Contracts
+from slm_assets.stages.rows.opinions import KEY, by_policy, compare, usable
 
 MAX_REASONS = 20
 PATIENCE_S = 30.0
@@ -30,6 +32,14 @@ class Answered(NamedTuple):
 
     output: Json
     error: str
+
+
+class Labelled(NamedTuple):
+    """A row's labels; where the oracle and a given label disagree; where a teacher and the others do."""
+
+    row: Json
+    disagreements: list[Json]
+    divergences: list[Json]
 
 
 Ask = Callable[[Json], Any]
@@ -52,7 +62,8 @@ class Tally:
     """Counts of labelling some rows; tallies of parts add up to that of the whole.
 
     `counts` keys: ("label", role, source), ("oracle", role, what): asked, agreed, disagreed, silent,
-    failed, gold, gold_right; ("earlier", role, what): completed, left. `lost` holds the first rows without
+    failed, gold, gold_right; ("earlier", role, what): completed, left; ("teacher", role, what): see Teaching.
+    `lost` holds the first rows without
     a label, `reasons` of failures.
     """
 
@@ -96,9 +107,10 @@ class Labeller:
         self._roles = domain.config.roles
         self._contracts = contracts
         self._ask = ask
+        self._order = domain.config.labels.order
 
-    def label(self, rows: Sequence[Json], tally: Tally, lost: str = "") -> list[tuple[Json, list[Json]]]:
-        """The label row of each row, with its disagreements.
+    def label(self, rows: Sequence[Json], tally: Tally, lost: str = "") -> list[Labelled]:
+        """The label row of each row, with its disagreements and divergences.
 
         With `lost`, no oracle is asked: it is the reason why it cannot answer for these rows. Gives up
         (`tally.hopeless`) on an oracle that is slow at failing; the result is then short.
@@ -113,16 +125,21 @@ class Labeller:
                 break
         return found
 
-    def _label(self, row: Json, tally: Tally, lost: str) -> tuple[Json, list[Json]]:
+    def _label(self, row: Json, tally: Tally, lost: str) -> Labelled:
         chosen: dict[str, Json] = {}
         labels: dict[str, Json] = {}
         agrees: dict[str, bool | None] = {}
         disagreements: list[Json] = []
+        divergences: list[Json] = []
         for role in self._roles:
             given = role.id in row["labels"]
             earlier = None if given else row.get("previous", {}).get("labels", {}).get(role.id)
             answer = self._answer(role, row["input"], chosen, tally, lost)
             agrees[role.id] = None
+            opinion = self._opinion(role, row, chosen)
+            valid = answer.output if answer is not None and not answer.error else None
+            if opinion is not None:
+                divergences += compare(row, role.id, opinion, valid, tally.counts)
             completed: list[str] = []
             if earlier is not None:
                 found = self._complete(role.id, earlier, answer)
@@ -145,16 +162,24 @@ class Labeller:
                     if not right:
                         entry = {"id": row["id"], "role": role.id, "label": label, "oracle": answer.output}
                         disagreements.append(entry)
-            elif answer is not None and not answer.error:
-                label, source = answer.output, "oracle"
+            elif policy := by_policy(self._order, valid, opinion):
+                label, source = policy
             else:
-                self._lose(tally, row["id"], role.id, answer.error if answer else "no given label, and no oracle")
+                why = answer.error if answer and answer.error else "no given label, and no oracle"
+                self._lose(
+                    tally, row["id"], role.id, why if valid is None else "the policy takes no answer as its label"
+                )
                 continue
             chosen[role.id] = label
             labels[role.id] = {"output": label, "source": source, **({"completed": completed} if completed else {})}
             tally.counts["label", role.id, source] += 1
             self._see(tally, "labels", role.id, label)
-        return {"id": row["id"], "labels": labels, "oracle": agrees}, disagreements
+        return Labelled({"id": row["id"], "labels": labels, "oracle": agrees}, disagreements, divergences)
+
+    def _opinion(self, role: Any, row: Json, chosen: dict[str, Json]) -> Mapping[str, Json] | None:
+        if KEY not in row or any(name not in chosen for name in role.reads):
+            return None
+        return usable(row, role.id, role_input(role, row["input"], chosen))
 
     def _lose(self, tally: Tally, row: str, role: str, reason: str) -> None:
         tally.counts["label", role, "none"] += 1

@@ -1,0 +1,1 @@
+"""Teachers: larger models behind OpenAI-compatible endpoints, asked within a budget, each request once."""
