@@ -127,6 +127,29 @@ def _exit(receipt: StageReceipt) -> None:
         raise typer.Exit(2 if receipt.error_kind == "bad_input" else 1)
 
 
+@stage_app.command("cancel")
+def stage_cancel(
+    stage: Annotated[str, typer.Argument(metavar="STAGE")],
+    domain: DomainName,
+    version: Annotated[str, typer.Argument(help="A version, such as v1, or window of traffic, such as w1.")],
+    by: Actor = None,
+    json: AsJson = False,
+) -> None:
+    """Cancel a stage that runs elsewhere: its pod is deleted, its execution on a NoETL server is cancelled.
+
+    Example: `slm stage cancel finetune travel v3`
+    """
+    from slm_assets.cli import render
+    from slm_assets.engines.cancelling import cancel
+    from slm_assets.stages.requests import subject_of
+
+    _check_stage(stage)
+    registry = registry_for(domain)
+    receipt = cancel(registry, subject_of(registry, domain, stage, version), stage, actor=actor_of(by)).receipt
+    result = {"stage": stage, "domain": domain, "version": version, "status": receipt.status, "error": receipt.error}
+    show(result, json, lambda told: render.CONSOLE.print(f"{told['stage']} of {told['domain']}: {told['error']}"))
+
+
 @stage_app.command("request")
 def stage_request(
     stage: Annotated[str, typer.Argument(metavar="STAGE")],

@@ -92,14 +92,13 @@ def launch(
     return _attempts(request, envelope, registry, run_dir, progress, where, mine, wait)
 
 
-def cancel(registry: Registry, job: Row, api: Api) -> None:
-    """Delete the pod of a job in flight and end the job."""
-    _end(registry, api, job, "cancelled")
+def cancel(registry: Registry, job: Row, api: Api, note: str) -> None:
+    """Delete the pod of a job in flight and end the job. KubeError where the server does not let it go."""
+    api.delete(job["detail"]["namespace"], job["detail"]["pod"])
+    jobs.end(registry, job, note, detail={"reason": note})
 
 
-def finished(
-    api: Api, waiting: Iterable[Row], timeout_of: Callable[[Row], float], cluster: Cluster, now: Now | None = None
-) -> list[Row]:
+def finished(api: Api, waiting: Iterable[Row], cluster: Cluster, now: Now | None = None) -> list[Row]:
     """Of the jobs in flight those whose cell is to be launched again: their pod has ended, is gone or cannot start, or
     it was never submitted. One list of pods per namespace tells."""
     moment = (now or Where.now)()
@@ -114,7 +113,7 @@ def finished(
         if namespace not in pods:
             pods[namespace] = api.pods(namespace)
         pod = pods[namespace].get(job["execution"])
-        if judge(pod, now=moment, timeout_s=timeout_of(job), pending_s=cluster.pending_s).phase == "ended":
+        if judge(pod, now=moment, timeout_s=job["detail"]["timeout_s"], pending_s=cluster.pending_s).phase == "ended":
             found.append(job)
     return found
 
@@ -164,11 +163,12 @@ def _begin(
     registry: Registry, request: StageRequest, envelope: Envelope, where: Where, attempt: int, first: int
 ) -> Row:
     """Write the job of one pod; `first`: the attempt since which nobody had to ask again."""
+    detail = {"namespace": where.container.namespace, "timeout_s": where.run.timeout_s}
     name = pod_name(registry.tenant, registry.project, request, attempt)
     return jobs.begin(
         registry, request.domain, int(request.version[1:]), request.stage,
         request=request.digest, run_id=envelope.run_id, playbook=BY_NAME[request.stage].playbook, engine=ENGINE,
-        detail={"namespace": where.container.namespace, "pod": name, "attempt": attempt, "first": first},
+        detail={**detail, "pod": name, "attempt": attempt, "first": first},
     )  # fmt: skip
 
 
@@ -198,8 +198,8 @@ def _follow(
                 api.pause()
                 continue
             away_since = None
-            limits = {"timeout_s": where.run.timeout_s, "pending_s": where.cluster.pending_s}
-            state = judge(pod, now=where.now(), **limits)
+            timeout_s = job["detail"]["timeout_s"]
+            state = judge(pod, now=where.now(), timeout_s=timeout_s, pending_s=where.cluster.pending_s)
             if pod is not None and pod.status.start_time is not None and (wait or state.phase == "ended"):
                 pass_on()
             if state.phase == "ended" or not wait:

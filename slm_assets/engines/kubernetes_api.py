@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from slm_assets.engines.kubernetes_pod import SELECTOR
@@ -136,7 +136,7 @@ class Api:
         return data[-4_000:].decode(errors="replace").strip()
 
 
-def connect(environment: dict[str, str] | None = None) -> Api:
+def connect(environment: Mapping[str, str] | None = None, *, read_s: float = 15.0) -> Api:
     """The cluster that this process runs in, else the one of the kubeconfig. BadInputError where there is none."""
     from kubernetes import client, config
 
@@ -155,7 +155,7 @@ def connect(environment: dict[str, str] | None = None) -> Api:
             cure="run inside of the cluster, set KUBECONFIG, or choose another engine for the stage",
         ) from None
     configuration.retries = 2
-    return Api(client.CoreV1Api(client.ApiClient(configuration)))
+    return Api(client.CoreV1Api(client.ApiClient(configuration)), read_s=read_s)
 
 
 @contextlib.contextmanager

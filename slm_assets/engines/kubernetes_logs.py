@@ -87,6 +87,7 @@ def streaming(log: PodLog) -> Iterator[Callable[[], None]]:
     from dagster import PipesMessageHandler
     from dagster_k8s import PipesK8sPodLogsMessageReader
 
+    context.log.info(f"pod {log.namespace}/{log.name}: kubectl -n {log.namespace} logs -f {log.name}")
     reader = PipesK8sPodLogsMessageReader()
     with PipesMessageHandler(context, reader).handle_messages():
 

@@ -18,6 +18,7 @@ from fake_cluster import FakeCluster
 from slm_assets.domain.cluster import Cluster
 from slm_assets.domain.compute import StageRun
 from slm_assets.engines import kubernetes
+from slm_assets.engines.handed_over import Handed, execute_from_store
 from slm_assets.engines.in_process import Outcome, make_cell
 from slm_assets.engines.kubernetes_api import Api
 from slm_assets.registry.home import Home
@@ -58,6 +59,20 @@ def fake(home: Home, tmp_path: Path) -> Iterator[FakeCluster]:
         yield cluster
 
 
+def works_here(fake: FakeCluster, home: Home) -> None:
+    """Pods of fate HERE do what the command in them says, in this process."""
+
+    def work(pod: dict[str, Any]) -> None:
+        words = pod["spec"]["containers"][0]["command"]
+        given = dict(zip(words[4::2], words[5::2], strict=True))
+        handed = Handed.parse(given["--handed-over"])
+        folder = fake.folder / handed.name / "run"
+        execute_from_store(home, words[3], given["--domain"], given["--version"], handed, folder)
+
+    fake.work = work
+    fake.fate = lambda _pod: "here"
+
+
 def api_of(fake: FakeCluster, **given: Any) -> Api:
     configuration = client.Configuration(host=fake.url)
     configuration.retries = 0
@@ -84,7 +99,7 @@ def make(registry: Registry, api: Api) -> Make:
         **given: Any,
     ) -> Outcome:
         progress = given.pop("progress", lambda _share, _note: None)
-        where = kubernetes.Where(api, cluster or Cluster(), run, **given)
+        where = kubernetes.Where(given.pop("api", api), cluster or Cluster(), run, **given)
         launch = partial(kubernetes.launch, where=where, wait=wait)
         return make_cell(
             registry, plan, stage, actor="ada", run_id=run_id, launch=launch, engine="kubernetes", progress=progress

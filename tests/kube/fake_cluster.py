@@ -25,10 +25,12 @@ import kmock
 
 PODS = kmock.resource("", "v1", "pods")
 LOG_PATH = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/log")
-RUN, HANG, EVICT, OOM, NO_IMAGE, DEADLINE, UNSCHEDULABLE, NO_SECRET, VANISH = (
-    "run", "hang", "evict", "oom", "no_image", "deadline", "unschedulable", "no_secret", "vanish"
+RUN, HERE, HANG, EVICT, OOM, NO_IMAGE, DEADLINE, UNSCHEDULABLE, NO_SECRET, VANISH, CRASH, IDLE = (
+    "run", "here", "hang", "evict", "oom", "no_image", "deadline", "unschedulable", "no_secret", "vanish", "crash",
+    "idle",
 )  # fmt: skip
-"""What becomes of a pod: its command is run; or it runs for ever; or something happens to it."""
+"""What becomes of a pod: its command is run, as a process or by `work` here; or it runs for ever; or something
+happens to it; or it ends well and has done nothing."""
 
 
 def stamp(moment: datetime | None = None) -> str:
@@ -76,6 +78,8 @@ class FakeCluster:
         self.folder = folder
         self.secrets = secrets or {}
         self.fate: Callable[[dict[str, Any]], str] = lambda _pod: RUN
+        self.work: Callable[[dict[str, Any]], None] = lambda _pod: None
+        """What a pod of fate HERE, or one that the machine kills at its end, does in a thread."""
         self.fault: Callable[[Any], Any] = lambda _request: None
         """Of a request: a KubernetesError in place of its answer, a number of seconds to sleep first, or "lost": it is
         done and the answer is an error."""
@@ -152,6 +156,8 @@ class FakeCluster:
                 self._kill(name)
 
     async def _handle(self, request: Any, serve: Callable[[Any], Any]) -> Any:
+        if dict(request.params or {}).get("watch") == "True":  # as Python's client writes it; kmock knows "true" alone
+            object.__setattr__(request, "action", kmock.action.WATCH)
         is_log = LOG_PATH.match(str(request.url.path))
         action = "log" if is_log else str(getattr(request.action, "value", request.action)).lower()
         self.calls[action] += 1
@@ -241,7 +247,12 @@ class FakeCluster:
         elif fate == HANG:
             return
         else:
-            code, reason = 137, {OOM: "OOMKilled"}.get(fate, "Error")
+            if fate == HERE or fate.startswith("after "):
+                await asyncio.to_thread(self.work, raw)
+                fate = fate.removeprefix("after ")
+            self.say(name, b"the last words of the pod")
+            code = {HERE: 0, IDLE: 0, CRASH: 1}.get(fate, 137)
+            reason = {OOM: "OOMKilled", HERE: "Completed", IDLE: "Completed"}.get(fate, "Error")
         if fate == VANISH:
             await self._remove(name)
             return
