@@ -148,7 +148,7 @@ def connect(environment: Mapping[str, str] | None = None, *, read_s: float = 15.
         if env.get("KUBERNETES_SERVICE_HOST"):
             config.load_incluster_config(client_configuration=configuration)
         else:
-            config.load_kube_config(client_configuration=configuration)
+            config.load_kube_config(config_file=env.get("KUBECONFIG") or None, client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise BadInputError(
             f"there is no Kubernetes cluster to run stages in: {error}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -84,12 +85,16 @@ def streaming(log: PodLog) -> Iterator[Callable[[], None]]:
     if context is None:
         yield lambda: _to_logger(log)
         return
-    from dagster import PipesMessageHandler
+    import dagster as dg
     from dagster_k8s import PipesK8sPodLogsMessageReader
 
     context.log.info(f"pod {log.namespace}/{log.name}: kubectl -n {log.namespace} logs -f {log.name}")
     reader = PipesK8sPodLogsMessageReader()
-    with PipesMessageHandler(context, reader).handle_messages():
+    with warnings.catch_warnings():
+        # One of its own properties is in preview; dagster is pinned exactly and the tests hold it.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        handler = dg.PipesMessageHandler(context, reader)
+    with handler.handle_messages():
 
         def pass_on() -> None:
             # A command's stdout is its own; what the pod printed belongs to the run's captured logs.
