@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from slm_assets.cli.commands import app
 from slm_assets.domain.budget import Budget
+from slm_assets.domain.cluster import Cluster
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
 from slm_assets.domain.policies import PromotionGates
@@ -144,7 +145,8 @@ improvement:
 """,
     "stages": """# Stages
 
-Where a stage runs, by its name; one that is not named runs in process. [NoETL](../noetl.md) says what the engines do.
+Where a stage runs, by its name; one that is not named runs in process. [NoETL](../noetl.md) and
+[Kubernetes](../kubernetes.md) say what the engines do.
 The same block, in a file of its own, tells `slm playbooks emit --compute` what containers get.
 
 ```yaml
@@ -253,6 +255,17 @@ storage_gb: {limit: 20, window: month}
 ```
 
 """
+CLUSTER = """# Cluster
+
+The file behind `SLM_CLUSTER`: what a deployment gives the [pods of stages](../kubernetes.md). Without one these
+defaults hold.
+
+```yaml
+container: {image: registry.example/slm:1, namespace: ml}
+secrets: slm-credentials
+```
+
+"""
 RULES = """# Rules
 
 A `deterministic_oracle` of kind `rules` is a YAML file, and no code:
@@ -285,6 +298,7 @@ def pages() -> dict[Path, str]:
     found |= {Path("config/redaction.md"): _redaction(), Path("config/triggers.md"): _triggers()}
     found[Path("config/simulation.md")] = _simulation()
     found |= {Path("config/rules.md"): _rules(), Path("config/budget.md"): _budget()}
+    found[Path("config/cluster.md")] = _cluster()
     for block, intro in INTRO.items():
         found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
     return found
@@ -311,6 +325,10 @@ def _triggers() -> str:
 
 def _budget() -> str:
     return BUDGET + _sections(list(walk(Budget)), set())
+
+
+def _cluster() -> str:
+    return CLUSTER + _sections(list(walk(Cluster)), set())
 
 
 def _simulation() -> str:

@@ -91,7 +91,8 @@ def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg
         return
     if receipt.status == "failed":
         _tag(context, {tags.OUTCOME: tags.HELD if outcome.held else tags.FAULT})
-        raise dg.Failure(receipt.error, metadata=metadata.of_run(outcome), allow_retries=False)
+        made = metadata.of_run(outcome) | metadata.of_execution(cell.registry, cell.plan, receipt)
+        raise dg.Failure(receipt.error, metadata=made, allow_retries=False)
     if stage.name == "deploy":
         _tag(context, {tags.OUTCOME: tags.PROMOTED})
     yield dg.MaterializeResult(

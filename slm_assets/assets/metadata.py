@@ -10,6 +10,7 @@ import dagster as dg
 import orjson
 
 from slm_assets.assets import experiments, pictures, tables
+from slm_assets.engines.choose import KUBERNETES
 from slm_assets.engines.in_process import Outcome
 from slm_assets.errors import ArtifactError, BadInputError
 from slm_assets.noetl.address import address_from_env
@@ -44,7 +45,7 @@ def of_outcome(registry: Registry, plan: Subject, outcome: Outcome) -> Metadata:
         "sha256": dg.MetadataValue.text(artifact.sha256),
         "cached": dg.MetadataValue.bool(outcome.cached),
         **of_run(outcome),
-        **_execution(registry, plan, receipt),
+        **of_execution(registry, plan, receipt),
     }
 
 
@@ -62,16 +63,30 @@ def of_run(outcome: Outcome) -> Metadata:
     }
 
 
-def _execution(registry: Registry, plan: Subject, receipt: StageReceipt) -> Metadata:
-    """The NoETL execution that made the cell, where a server did, and its page."""
+def of_execution(registry: Registry, plan: Subject, receipt: StageReceipt) -> Metadata:
+    """The NoETL execution that made the cell and its page, where a server did; or the pod, its node and its end."""
     job = jobs.of_cell(registry, plan.domain, plan.number, receipt.request.stage)
     if job is None or job["request"] != receipt.request_digest or job["execution"] is None:
         return {}
+    if job["engine"] == KUBERNETES:
+        return of_pod(job)
     found: Metadata = {"execution": dg.MetadataValue.text(job["execution"])}
     with contextlib.suppress(BadInputError):  # an address that is none by now
         if server := address_from_env():
             found["execution page"] = dg.MetadataValue.url(server.page(job["execution"]))
     return found
+
+
+def of_pod(job: jobs.Row) -> Metadata:
+    """The pod of a job, as far as it is known."""
+    detail = job["detail"]
+    named = {
+        "pod": f"{detail['namespace']}/{detail['pod']}",
+        "pod attempt": str(detail["attempt"]),
+        "node": detail.get("node", ""),
+        "exit reason": detail.get("reason", ""),
+    }
+    return {name: dg.MetadataValue.text(value) for name, value in named.items() if value}
 
 
 def _verdicts(receipt: StageReceipt, report: Mapping[str, Any]) -> Metadata:

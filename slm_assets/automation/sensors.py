@@ -1,5 +1,5 @@
-"""What runs by itself where the deployment names a NoETL server: the outbox is delivered, and cells whose
-stages ran there are launched again when these have ended."""
+"""What runs by itself where stages run elsewhere: the outbox of a NoETL server is delivered, and cells whose stages
+ran there or in pods are launched again when these have ended."""
 
 import os
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from slm_assets.automation import tags
 from slm_assets.automation.jobs import MONITOR, RETRAIN, monitor, retrain
 from slm_assets.automation.partitions import key_of
 from slm_assets.domain.compute import StageRun, settings
+from slm_assets.engines.choose import KUBERNETES, NOETL
 from slm_assets.errors import SlmError
 from slm_assets.noetl.address import URL
 from slm_assets.registry import jobs
@@ -66,30 +67,45 @@ def deliver_handoffs(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
     jobs=[retrain(), monitor()],
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Launch a cell again whose stage a NoETL server has ended: it finds the receipt and goes on.",
+    description="Launch a cell again whose stage a NoETL server or a pod has ended: it finds the receipt and goes on.",
 )
 def watch_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """All jobs in flight in one query and one question to the server; a run for each that has ended or should
-    have, long ago."""
-    if not os.environ.get(URL):
-        return dg.SkipReason(f"{URL} names no server")
+    """All jobs in flight in one query, and one question to each engine that has some; a run for each job that has
+    ended or should have, long ago. An engine that is away hides no other's."""
     home = Home.from_env()
-    waiting = [(registry, rows) for registry in registries(home) if (rows := jobs.in_flight(registry))]
+    waiting = [job for registry in registries(home) for job in jobs.in_flight(registry)]
     if not waiting:
         return dg.SkipReason("no job is in flight")
+    ended, away = [], []
+    for engine, ask in ((NOETL, _on_noetl), (KUBERNETES, _in_pods)):
+        mine = [job for job in waiting if job["engine"] == engine]
+        try:
+            ended += ask(mine, home) if mine else []
+        except SlmError as error:
+            away.append(f"the server is away: {error.message}")
+    requests = [request for job in ended if (request := _relaunch(context.instance, job))]
+    if away and not requests:
+        return dg.SkipReason("; ".join(away))
+    return dg.SensorResult(run_requests=requests)
+
+
+def _on_noetl(waiting: list[jobs.Row], home: Home) -> list[jobs.Row]:
+    """Those of the jobs that a NoETL server has ended."""
     from slm_assets.engines.noetl_server import finished
-    from slm_assets.noetl.protocol import NoetlError
     from slm_assets.noetl.server import server_from_env
 
     server = server_from_env(timeout_s=CALL_S)
-    assert server is not None
-    try:
-        with server:
-            ended = finished(server, [job for _registry, rows in waiting for job in rows], _timeouts(home))
-    except NoetlError as error:
-        return dg.SkipReason(f"the server is away: {error.message}")
-    requests = [request for job in ended if (request := _relaunch(context.instance, job))]
-    return dg.SensorResult(run_requests=requests)
+    if server is None:
+        raise SlmError(f"{URL} names no server")
+    with server:
+        return finished(server, waiting, _timeouts(home))
+
+
+def _in_pods(waiting: list[jobs.Row], _home: Home) -> list[jobs.Row]:
+    """Those of the jobs whose pods have ended."""
+    from slm_assets.engines import kubernetes
+
+    return kubernetes.finished(kubernetes.connect(read_s=CALL_S), waiting, kubernetes.cluster_from_env())
 
 
 def _timeouts(home: Home) -> Callable[[jobs.Row], float]:

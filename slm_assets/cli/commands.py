@@ -92,7 +92,8 @@ def run(
         float | None, typer.Option(min=0.0, max=1.0, help="Train on this share of the train rows; default: all.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Run every stage by in_process or noetl; default: as the config says.")
+        str | None,
+        typer.Option(help="Run every stage by in_process, noetl or kubernetes; default: the config's."),
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the plan and the audit.")] = "asked for",
     by: Actor = None,

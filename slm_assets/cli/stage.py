@@ -36,6 +36,14 @@ def stage_run(
             "which then verifies and commits. Prints one line of JSON."
         ),
     ] = None,
+    handed_over: Annotated[
+        str | None,
+        typer.Option(
+            "--handed-over",
+            metavar="TENANT/PROJECT/NAME",
+            help="For pods: execute what an engine left under this name in the artifact store; the receipt goes there.",
+        ),
+    ] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", help="The caller's id for this run.")] = None,
     by: Actor = None,
     json: AsJson = False,
@@ -50,6 +58,9 @@ def stage_run(
     _check_stage(stage)
     if driver is not None:
         _drive(driver, stage, domain, version, run_dir, by)
+        return
+    if handed_over is not None:
+        _execute(handed_over, stage, domain, version, run_dir)
         return
     from slm_assets.cli import render
     from slm_assets.engines.in_process import run_request
@@ -98,9 +109,45 @@ def _drive(driver: str, stage: str, domain: str | None, version: str | None, run
         _exit(receipt)
 
 
+def _execute(handed_over: str, stage: str, domain: str | None, version: str | None, run_dir: Path) -> None:
+    """A pod's way: nothing on stdout, its reports on stderr, the receipt in the artifact store."""
+    from slm_assets.engines.handed_over import Handed, execute_from_store
+    from slm_assets.engines.pod_reports import reporting
+
+    if not domain or not version:
+        raise BadInputError("which cell?", cure="give --domain and --version")
+    handed = Handed.parse(handed_over)
+    with reporting(handed.name) as progress:
+        receipt = execute_from_store(Home.from_env(), stage, domain, version, handed, run_dir, progress)
+    _exit(receipt)
+
+
 def _exit(receipt: StageReceipt) -> None:
     if receipt.status == "failed" and receipt.error_kind != "held":
         raise typer.Exit(2 if receipt.error_kind == "bad_input" else 1)
+
+
+@stage_app.command("cancel")
+def stage_cancel(
+    stage: Annotated[str, typer.Argument(metavar="STAGE")],
+    domain: DomainName,
+    version: Annotated[str, typer.Argument(help="A version, such as v1, or window of traffic, such as w1.")],
+    by: Actor = None,
+    json: AsJson = False,
+) -> None:
+    """Cancel a stage that runs elsewhere: its pod is deleted, its execution on a NoETL server is cancelled.
+
+    Example: `slm stage cancel finetune travel v3`
+    """
+    from slm_assets.cli import render
+    from slm_assets.engines.cancelling import cancel
+    from slm_assets.stages.requests import subject_of
+
+    _check_stage(stage)
+    registry = registry_for(domain)
+    receipt = cancel(registry, subject_of(registry, domain, stage, version), stage, actor=actor_of(by)).receipt
+    result = {"stage": stage, "domain": domain, "version": version, "status": receipt.status, "error": receipt.error}
+    show(result, json, lambda told: render.CONSOLE.print(f"{told['stage']} of {told['domain']}: {told['error']}"))
 
 
 @stage_app.command("request")

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 
 from slm_assets.domain.block import Block
 
-EngineName = Literal["in_process", "noetl"]
+EngineName = Literal["in_process", "noetl", "kubernetes"]
 KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 LabelKey = Annotated[
     str, StringConstraints(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
@@ -55,7 +55,11 @@ class Container(Block):
     gpus: int = Field(default=0, ge=0, le=64, description="GPUs asked for.")
     node_selector: dict[LabelKey, LabelValue] = Field(default={}, description="Labels that the node must have.")
     tolerations: list[Toleration] = Field(default=[], description="Taints that the pod may stand.")
-    volumes: list[Volume] = Field(default=[], description="Volumes; one of them holds SLM_HOME.")
+    volumes: list[Volume] = Field(default=[], description="Volumes; with NoETL one of them holds SLM_HOME.")
+    priority_class: KubeName | None = Field(default=None, description="Priority class of the pod.")
+    retries: int = Field(
+        default=2, ge=0, le=10, description="How often a pod that the cluster took away is started again."
+    )
 
 
 class StageRun(Block):
@@ -67,6 +71,10 @@ class StageRun(Block):
         ge=1,
         le=604_800,
         description="Longest time for one run of it by another engine than this process.",
+    )
+    wait: bool = Field(
+        default=False,
+        description="The Dagster run stays until an engine elsewhere has ended it, with its log: for steps of minutes.",
     )
     container: Container | None = Field(default=None, description="Runs it in a container of a cluster.")
 

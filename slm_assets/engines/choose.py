@@ -13,7 +13,7 @@ from slm_assets.errors import BadInputError
 from slm_assets.stages.runner import execute
 
 ENGINES: tuple[str, ...] = get_args(EngineName)
-IN_PROCESS, NOETL = ENGINES
+IN_PROCESS, NOETL, KUBERNETES = ENGINES
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Engine:
 def engine_of(stage: str, runs: Mapping[str, StageRun], asked: str | None = None, *, wait: bool = True) -> Engine:
     """The engine of a stage; NoETL's is the server that the deployment names, else the local runtime.
 
-    Without `wait`, an engine that goes on by itself is handed the stage and not waited for. BadInputError for
-    a name that is none.
+    Without `wait`, here or in the config, an engine that goes on by itself is handed the stage and not waited
+    for. BadInputError for a name that is none.
     """
     run = settings(runs, stage)
-    name = asked or run.engine
+    name, wait = asked or run.engine, wait or run.wait
     if name == IN_PROCESS:
         return Engine(name, execute)
     if name == NOETL:
@@ -40,4 +40,8 @@ def engine_of(stage: str, runs: Mapping[str, StageRun], asked: str | None = None
 
         server = noetl_server.launcher(stage_playbook, run=run, wait=wait)
         return Engine(name, server or partial(noetl_local.launch, timeout_s=run.timeout_s))
+    if name == KUBERNETES:
+        from slm_assets.engines import kubernetes
+
+        return Engine(name, kubernetes.launcher(run, wait=wait))
     raise BadInputError(f"{name!r} is no engine", cure=f"engines: {', '.join(ENGINES)}")

@@ -81,6 +81,8 @@ def launch(
     """
     number = int(request.version[1:])
     job = jobs.of_cell(registry, request.domain, number, request.stage)
+    if job is not None and job["engine"] != "noetl":
+        job = None  # another engine's, which ends by itself
     there = proof_of(request, run_dir)
     if there is not None:
         if job is not None and job["request"] == request.digest and job["state"] != jobs.ENDED:

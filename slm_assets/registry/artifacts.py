@@ -113,6 +113,21 @@ class ArtifactStore:
         self._put_bytes(self._tree(sha256), manifest)
         return sha256
 
+    def write_note(self, key: str, data: bytes) -> None:
+        """Keep a small document under a name of its own: what one process hands to another through the store."""
+        if self._local:
+            canonical.write_bytes(Path(self._note(key)), data)
+        else:
+            self._fs.pipe_file(self._note(key), data)
+
+    def read_note(self, key: str) -> bytes | None:
+        """The document of that name, or None. Nothing vouches for it but the store's own access rights."""
+        try:
+            data: bytes = self._fs.cat_file(self._note(key))
+        except FileNotFoundError:
+            return None
+        return data
+
     def retire_tree(self, sha256: str) -> None:
         """Take a tree's own manifest away: from here on the registry says what stands in its place."""
         if self._local:
@@ -151,6 +166,9 @@ class ArtifactStore:
 
     def _tree(self, sha256: str) -> str:
         return f"{self._root}/trees/{sha256[:2]}/{sha256}.json"
+
+    def _note(self, key: str) -> str:
+        return f"{self._root}/notes/{key}"
 
     def _put_file(self, target: str, source: Path) -> None:
         # A stored file of another size was torn by a machine that died: write it again.

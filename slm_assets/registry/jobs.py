@@ -19,8 +19,22 @@ Row = Mapping[str, Any]
 SUBMITTING, SUBMITTED, ENDED = "submitting", "submitted", "ended"
 
 
-def begin(registry: Registry, domain: str, number: int, stage: str, *, request: str, run_id: str, playbook: str) -> Row:
-    """Write a job that is about to be submitted, in place of an ended one of its cell."""
+def begin(
+    registry: Registry,
+    domain: str,
+    number: int,
+    stage: str,
+    *,
+    request: str,
+    run_id: str,
+    playbook: str,
+    engine: str = "noetl",
+    detail: Mapping[str, Any] | None = None,
+) -> Row:
+    """Write a job that is about to be submitted to an engine, in place of an earlier one of its cell.
+
+    `detail`: what the engine must know of it later.
+    """
     keys = {"domain": domain, "number": number, "stage": stage}
     at = now()
     # The run's id and the stage, and the time: a run may submit a stage again whose outputs were lost.
@@ -31,6 +45,7 @@ def begin(registry: Registry, domain: str, number: int, stage: str, *, request: 
         "playbook": playbook,
     }
     row |= {"execution": None, "state": SUBMITTING, "submitted_at": at, "ended_at": None, "note": ""}
+    row |= {"engine": engine, "detail": dict(detail or {})}
 
     def work(connection: Connection) -> None:
         connection.execute(delete(t.jobs).where(*registry._is(t.jobs, **keys)))
@@ -45,9 +60,10 @@ def accept(registry: Registry, job: Row, execution: str) -> None:
     _set(registry, job, {"execution": execution, "state": SUBMITTED, "submitted_at": now()})
 
 
-def end(registry: Registry, job: Row, note: str = "") -> None:
-    """It has ended and what it left was read."""
-    _set(registry, job, {"state": ENDED, "ended_at": now(), "note": note})
+def end(registry: Registry, job: Row, note: str = "", *, detail: Mapping[str, Any] | None = None) -> None:
+    """It has ended and what it left was read; `detail` is added to what was known of it."""
+    more = {"detail": {**job["detail"], **detail}} if detail else {}
+    _set(registry, job, {"state": ENDED, "ended_at": now(), "note": note, **more})
 
 
 def of_cell(registry: Registry, domain: str, number: int, stage: str) -> Row | None:

@@ -251,6 +251,8 @@ jobs = _scoped(
     _text("submitted_at", 32),
     _text("ended_at", 32, nullable=True),
     _words("note"),
+    Column("engine", String(16), nullable=False, server_default="noetl"),
+    Column("detail", JSON, nullable=False, server_default="{}"),
     Index("jobs_by_state", "tenant", "project", "state", "domain", "number"),
 )
 

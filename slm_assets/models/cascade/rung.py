@@ -39,12 +39,8 @@ def train(training: Training) -> CascadeModel:
     models = []
     for number, step in enumerate(steps):
         hyperparams = of_step(training.hyperparams, step, first=number == 0)
-        part = replace(
-            training,
-            recipe=step.recipe,
-            hyperparams=hyperparams,
-            progress=_part(training.progress, number, len(steps), step.title),
-        )
+        tell = _part(training.progress, number, len(steps), step.title)
+        part = replace(training, recipe=step.recipe, hyperparams=hyperparams, progress=tell)
         models.append(ladder.rung(step.recipe).train(part))
     inputs = [value for value, _ in training.validation]
     labels = [label for _, label in training.validation]

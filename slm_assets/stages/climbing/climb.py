@@ -62,12 +62,12 @@ def climb(domain: Domain, role_id: str, inputs: dict[str, Path], training: ladde
 
             folder = Path(scratch) / f"rung{number}"
             own = of_step(training.hyperparams, step, first=number == 0)
-            trained = train_rung(
-                step.recipe, replace(training, recipe=step.recipe, hyperparams=own, progress=told), folder
-            )
+            part = replace(training, recipe=step.recipe, hyperparams=own, progress=told)
+            trained = train_rung(step.recipe, part, folder)
             engine = ladder.load_rung(step.recipe, folder, training.schema, training.oracle)
+            timed = _latency(engine, validation.sample)  # before it is asked these rows for anything else
+            measured[step.title] = {"train_seconds": trained.seconds, **timed}
             judged = validation.judge(engine, f"answers{number}")
-            measured[step.title] = {"train_seconds": trained.seconds, **_latency(engine, validation.sample)}
             tried.append(_line(step.title, step.recipe, judged, folder) | {"report": trained.report})
             if _good_enough(settings, judged):
                 break
@@ -118,11 +118,11 @@ def _line(name: str, recipe: str, judged: Judged, folder: Path) -> dict[str, Any
 
 
 def _latency(engine: Predictor, inputs: Sequence[Any]) -> dict[str, float]:
-    """Milliseconds of one answer, warm, one by one."""
+    """Milliseconds of one answer, one by one, in a process that has answered others."""
     with one_thread():
         engine.predict_many(inputs[:WARM])
         times = []
-        for value in inputs:
+        for value in inputs[WARM:] or inputs:
             started = time.perf_counter()
             engine.predict(value)
             times.append((time.perf_counter() - started) * 1e3)

@@ -154,7 +154,7 @@ def _abstentions(board: Scoreboard, role: str) -> Iterator[MetricValue]:
         kept = mask.copy()
         kept[mask] = sure >= line["threshold"] - 1e-9
         exact = board.correct(role, board.all_of("challenger"), Compared(EXACT, ""))
-        yield _value(board, exact, kept, metric=f"{AT_COVERAGE}{round(100 * line['asked'])}", **names)
+        yield value_of(board, exact, kept, metric=f"{AT_COVERAGE}{round(100 * line['asked'])}", **names)
 
 
 def _confidence(board: Scoreboard, role: str) -> tuple[NDArray[np.float64], Mask, Mask]:
