@@ -31,8 +31,9 @@ CONNECT_SECONDS = 10
 _POOL = {"pool_size": 5, "max_overflow": 5, "pool_timeout": BUSY_SECONDS, "pool_pre_ping": True}
 
 _SERVER_CURE = "check that the server is up, and address, user, password and database in SLM_REGISTRY"
+_BUSY_CURE = f"another process has been writing for {BUSY_SECONDS} seconds; wait for it or stop it"
 _CURES = {  # by SQLSTATE
-    "55P03": f"another process has been writing for {BUSY_SECONDS} seconds; wait for it or stop it",
+    "55P03": _BUSY_CURE,
     "42501": "grant the user of SLM_REGISTRY what it needs on this database",
     "42P01": "see `slm db check`: the tables are not those of this code",
     "42703": "see `slm db check`: the tables are not those of this code",
@@ -98,6 +99,27 @@ class Database:
             finally:
                 if mine:
                     connection.execute(text("SELECT pg_advisory_unlock(:own)"), number)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Wait until this thread alone does what `name` stands for, and do it: no transaction, and none of another
+        name waits. SlmError where others hold it for too long."""
+        if self.embedded:
+            held = FileLock(f"{self.url.database}.{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock")
+            try:
+                held.acquire(timeout=BUSY_SECONDS)
+            except Timeout:
+                raise SlmError(f"registry {self.place}: {name} is held by another process", cure=_BUSY_CURE) from None
+            try:
+                yield
+            finally:
+                held.release()
+            return
+        number = {"own": _lock_number(f"lock {name}")}
+        with self._named(), self.engine.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+            connection.execute(text("SELECT pg_advisory_xact_lock(:own)"), number)
+            yield
 
     def forget_log(self) -> None:
         """Write an embedded database's log back and empty it, so that no deleted row is left in it."""

@@ -116,7 +116,7 @@ class Registry:
         self.tenant = tenant
         self.project = project
         self._database = connect(home.registry_url)
-        self.store = ArtifactStore(home.artifacts_url, tenant, project, self._tombstone)
+        self.store = ArtifactStore(home.artifacts_url, tenant, project, self._tombstone, self.collecting)
 
     # Plans ---------------------------------------------------------------------------------------
 
@@ -414,6 +414,10 @@ class Registry:
     def alone(self, what: str) -> AbstractContextManager[bool]:
         """Whether this process alone does `what` in this namespace, until the end of the block."""
         return self._database.alone(f"{self.tenant}/{self.project} {what}")
+
+    def collecting(self) -> AbstractContextManager[None]:
+        """The lock under which garbage of this namespace is deleted, and what has become old is stored again."""
+        return self._database.lock(f"{self.tenant}/{self.project} garbage")
 
     def _tombstone(self, sha256: str) -> str | None:
         row = self._first(select(t.tombstones).where(*self._is(t.tombstones, sha256=sha256)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import buckets
 import psycopg2
 import pytest
 from filelock import FileLock
@@ -102,3 +103,46 @@ def home(empty: Database, empty_url: str, tmp_path: Path) -> Home:
     schema.upgrade(empty)
     empty.engine.dispose()
     return replace(Home.from_env(tmp_path / "home"), registry_url=empty_url)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[buckets.S3]:
+    """One S3 server for the tests of a worker."""
+    with buckets.running(*buckets.MOTO, "PORT") as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: buckets.S3, monkeypatch: pytest.MonkeyPatch) -> buckets.S3:
+    """That server, found by this process and its children as an operator lets them find it."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    return s3_server
+
+
+@pytest.fixture
+def disk_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[buckets.S3]:
+    """A server that keeps its objects on disk, to be killed and started again."""
+    (tmp_path / "s3").mkdir()
+    with buckets.running(*buckets.ON_DISK, str(tmp_path / "s3"), "--port", "PORT") as server:
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        forget_clients()
+        yield server
+
+
+def forget_clients() -> None:
+    """fsspec keeps a client per kind and options; a test's environment must make its own."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty artifact store of each kind."""
+    if request.param == "folder":
+        return str(tmp_path / "store")
+    request.getfixturevalue("s3")
+    return f"s3://{buckets.BUCKET}/{uuid.uuid4().hex}"
