@@ -8,7 +8,6 @@ clients find credentials and endpoints by themselves, in the environment, and no
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from slm_assets import canonical
 from slm_assets.errors import BadInputError, SlmError
+from slm_assets.registry.bucket_errors import exists_already, passes, told
 from slm_assets.registry.objects import Found, changed, copied
 
 T = TypeVar("T")
@@ -37,12 +37,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "gs": {"consistency": "md5", "timeout": 60},
 }  # fmt: skip
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
-_FINAL = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE, errno.EREMCHG)
-_PASSING = {
-    "HTTPClientError", "ConnectionError", "ClientError", "FSTimeoutError", "TimeoutError", "RequestException",
-    "RetryError", "TransportError", "ServerError", "ChecksumError",
-}  # fmt: skip
-"""Names of the clients' errors, and of what they derive from, that another try may not meet."""
 
 
 def open_bucket(scheme: str, bucket: str, prefix: str) -> Bucket:
@@ -71,8 +65,12 @@ class Bucket:
 
     def find(self, key: str) -> Found | None:
         """The object of that key, or None."""
-        info = self._or_none(lambda: self._fs.info(key), key)
-        return _found(info) if info is not None and info["type"] == "file" else None
+        try:
+            # Whether the bucket is there at all, the next read or write tells: this is asked before every write.
+            info = self._tried(lambda: self._fs.info(key), key)
+        except FileNotFoundError:
+            return None
+        return _found(info) if info["type"] == "file" else None
 
     def put_file(self, key: str, source: Path, sha256: str, *, replace: bool = False) -> None:
         """Upload a file, in parts where it is large; the store compares checksums of what arrives."""
@@ -162,7 +160,7 @@ class Bucket:
                 put("overwrite" if replace else "create")
             except Exception as error:
                 # Somebody was faster, or this upload came through and its answer was lost.
-                there = self.find(key) if not replace and _exists_already(error) else None
+                there = self.find(key) if not replace and exists_already(error) else None
                 if there is None or there.bytes != size:
                     raise
 
@@ -176,61 +174,44 @@ class Bucket:
 
     def _again(self, work: Callable[[], T], key: str) -> T:
         """Do it, and again while the store is away. FileNotFoundError where the object, not the bucket, is missing."""
-        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
-
-        tries = Retrying(
-            stop=stop_after_delay(PATIENCE_SECONDS),
-            wait=wait_random_exponential(multiplier=0.2, max=5),
-            retry=retry_if_exception(_passes),
-            reraise=True,
-        )
         try:
-            return tries(work)
-        except (FileNotFoundError, SlmError):
+            return self._tried(work, key)
+        except FileNotFoundError:
             if self._there():
                 raise
             raise SlmError(
                 f"the artifact store has no bucket {self._scheme}://{self._bucket}",
                 cure="create the bucket, or name the right one in SLM_ARTIFACTS",
             ) from None
+
+    def _tried(self, work: Callable[[], T], key: str) -> T:
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+        tries = Retrying(
+            stop=stop_after_delay(PATIENCE_SECONDS),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
+            retry=retry_if_exception(passes),
+            reraise=True,
+        )
+        try:
+            return tries(work)
+        except (FileNotFoundError, SlmError):
+            raise
         except Exception as error:
-            raise self._told(error, key) from None
+            raise told(error, f"{self._scheme}://{key}", PATIENCE_SECONDS) from None
 
     def _there(self) -> bool:
         """Whether the bucket exists, as far as it can be seen."""
         try:
-            self._fs.ls(self._bucket, refresh=True) if self._scheme == "gs" else self._fs.call_s3(
-                "head_bucket", Bucket=self._bucket
-            )
+            if self._scheme == "s3":
+                self._fs.call_s3("head_bucket", Bucket=self._bucket)
+            else:
+                self._fs.ls(self._bucket, refresh=True)
         except FileNotFoundError:
             return False
         except Exception:
             return True
         return True
-
-    def _told(self, error: Exception, key: str) -> SlmError:
-        """A client's complaint with place and cure. What the client says itself may name keys and requests: left out
-        but for its kind and code."""
-        place = f"{self._scheme}://{key}"
-        kind = _code(error) or type(error).__name__
-        if isinstance(error, PermissionError) or kind in ("403", "401", "Forbidden"):
-            return SlmError(
-                f"artifact store {place}: no permission ({kind})",
-                cure="grant the credentials of this process to list the bucket, and to read, write and delete objects "
-                "under the prefix of SLM_ARTIFACTS",
-            )
-        if "Credential" in kind or "Token" in kind or kind == "ProfileNotFound":
-            return SlmError(
-                f"artifact store {place}: no usable credentials ({kind})",
-                cure="give this process credentials as its client expects them: a role, AWS_PROFILE, or "
-                "GOOGLE_APPLICATION_CREDENTIALS",
-            )
-        if _passes(error):
-            return SlmError(
-                f"artifact store {place}: no answer within {PATIENCE_SECONDS:.0f} seconds ({kind})",
-                cure="check network and endpoint of the object store (AWS_ENDPOINT_URL); then run it again: it resumes",
-            )
-        return SlmError(f"artifact store {place}: refused ({kind})", cure="see the object store's own log for why")
 
 
 def _found(info: dict[str, Any]) -> Found:
@@ -238,27 +219,3 @@ def _found(info: dict[str, Any]) -> Found:
     if isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
     return Found(info["name"], int(info["size"]), modified.astimezone(UTC))
-
-
-def _code(error: BaseException) -> str:
-    """What the store called it, such as NoSuchBucket; "" where it never answered."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    if isinstance(response, dict):
-        return str(response.get("Error", {}).get("Code", ""))
-    return str(getattr(error, "code", "") or "")
-
-
-def _exists_already(error: Exception) -> bool:
-    return isinstance(error, FileExistsError) or _code(error) in ("PreconditionFailed", "412")
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether another try may not meet this error."""
-    if isinstance(error, FileNotFoundError | PermissionError | FileExistsError | SlmError):
-        return False
-    code = _code(error)
-    if code.isdecimal():
-        return int(code) >= 500 or int(code) in (408, 409, 429)
-    if isinstance(error, OSError):
-        return error.errno not in _FINAL
-    return any(base.__name__ in _PASSING for base in type(error).__mro__)

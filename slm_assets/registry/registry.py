@@ -437,12 +437,10 @@ class Registry:
         return rows[0] if rows else None
 
     def _all(self, query: Any) -> list[Row]:
-        with self._database.read() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return list(self._database.fetch(query))
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        with self._database.write(f"{self.tenant}/{self.project}") as connection:
-            return work(connection)
+        return self._database.run(f"{self.tenant}/{self.project}", work)
 
 
 def _plan(row: Row) -> Plan:

