@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -130,19 +131,14 @@ class Bucket:
         if self._scheme != "s3":
             return
         path = f"{prefix.removeprefix(self._bucket).strip('/')}/"
-        more: dict[str, Any] = {}
+        ask: dict[str, Any] = {"Bucket": self._bucket, "Prefix": path.lstrip("/")}
         while True:
-            page = self._again(
-                lambda more=more: self._fs.call_s3(
-                    "list_multipart_uploads", Bucket=self._bucket, Prefix=path.lstrip("/"), **more
-                ),
-                prefix,
-            )
+            page = self._again(partial(self._fs.call_s3, "list_multipart_uploads", **ask), prefix)
             for upload in page.get("Uploads", []):
                 yield Found(f"{upload['Key']}?uploadId={upload['UploadId']}", 0, upload["Initiated"])
             if not page.get("IsTruncated"):
                 return
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            ask |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     def discard(self, unfinished: Found) -> None:
         """Abort such an upload; the store forgets its parts."""
@@ -215,7 +211,7 @@ class Bucket:
 
 
 def _found(info: dict[str, Any]) -> Found:
-    modified = info.get("LastModified") or info.get("mtime") or info.get("updated")
+    modified: Any = info.get("LastModified") or info.get("mtime") or info["updated"]
     if isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
     return Found(info["name"], int(info["size"]), modified.astimezone(UTC))

@@ -22,7 +22,7 @@ def built(base: Path) -> dict[str, str]:
     """A dataset with near-duplicates in it: file → digest. Batches are small, so that there are some."""
     near_duplicates.BATCH = 400
     draw = random.Random(3)
-    build = Build(base, make_domain(base / "domain", data={"split": {"kind": "grouped", "by": "/conversation"}}))
+    build = Build(base, make_domain(base / "domain", data={"split": {"group_by": ["/conversation"]}}))
     texts = []
     for _ in range(500):
         sentence = draw.choices(WORDS, k=12)

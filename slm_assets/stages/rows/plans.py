@@ -7,6 +7,7 @@ no digest, and so must not be part of a version.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from slm_assets.errors import BadInputError, SlmError
@@ -24,12 +25,10 @@ def daft() -> Any:
 
     address = os.environ.get(ADDRESS)
     if address:
-        try:
-            import ray  # noqa: F401
-        except ImportError:
+        if find_spec("ray") is None:
             raise BadInputError(
                 f"{ADDRESS} names a Ray cluster, and Ray is not installed", cure="pip install 'slm-assets[ray]'"
-            ) from None
+            )
         try:
             daft.set_runner_ray(address, noop_if_initialized=True)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
