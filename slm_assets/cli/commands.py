@@ -14,6 +14,7 @@ from slm_assets.cli.conductor import conductor_app
 from slm_assets.cli.drift import drift_app
 from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
+from slm_assets.cli.garbage import gc
 from slm_assets.cli.loop import loop_app
 from slm_assets.cli.promotions import approve, hold, rollback, shadow, teacher, watch_promotion
 from slm_assets.cli.replay import replay
@@ -37,6 +38,7 @@ app.add_typer(simulate_app)
 app.command()(replay)
 app.command()(review)
 app.command()(erase)
+app.command()(gc)
 for command in (approve, hold, rollback, shadow, teacher):
     app.command()(command)
 app.command("watch-promotion")(watch_promotion)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -12,11 +14,15 @@ SQLITE = "sqlite"
 _DRIVERS = {"postgresql", "postgresql+psycopg2", "sqlite", "sqlite+pysqlite"}
 _SECRETS = ("password", "sslpassword", "passfile", "oauth_client_secret")
 _SHOWN = ("host", "port")
+_SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 _EXAMPLES = "postgresql://USER:PASSWORD@HOST:5432/DATABASE or sqlite:////folder/registry.db"
 
 
-def parse(url: str) -> URL:
-    """The parts of a registry URL. BadInputError, without repeating the URL, for one that is none."""
+def parse(url: str) -> tuple[URL, str | None]:
+    """The parts of a registry URL, and of a Postgres one the schema that its option `schema` names.
+
+    BadInputError, without repeating the URL, for one that is none.
+    """
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -33,12 +39,21 @@ def parse(url: str) -> URL:
         raise BadInputError("SLM_REGISTRY has an @ in its user or password", cure="write it as %40")
     if parsed.get_backend_name() == SQLITE and parsed.database in (None, "", ":memory:"):
         raise BadInputError("SLM_REGISTRY names no file", cure="expected sqlite:////folder/registry.db")
-    return parsed
+    schema = parsed.query.get("schema")
+    if schema is None:
+        return parsed, None
+    if parsed.get_backend_name() != POSTGRES or not (isinstance(schema, str) and _SCHEMA.fullmatch(schema)):
+        raise BadInputError(
+            "SLM_REGISTRY has an option schema that names none",
+            cure="give a Postgres URL one name of lower-case letters, digits and '_', such as ?schema=slm",
+        )
+    return parsed.difference_update_query(["schema"]), schema
 
 
-def shown(url: URL) -> str:
+def shown(url: URL, schema: str | None = None) -> str:
     """The URL as a person may see it: who and where, neither password nor any other option."""
-    options = "&".join(f"{name}={url.query[name]}" for name in _SHOWN if name in url.query)
+    named = {name: url.query[name] for name in _SHOWN if name in url.query} | ({"schema": schema} if schema else {})
+    options = "&".join(f"{name}={value}" for name, value in named.items())
     bare = URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database)
     return bare.render_as_string() + (f"?{options}" if options else "")
 

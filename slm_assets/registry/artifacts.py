@@ -3,16 +3,19 @@
 A tree is a manifest `{"files": {path: {"sha256", "bytes"}}}`; its name is the sha256 of that
 manifest's canonical JSON. Blobs and manifests are written once, under their digest, per tenant and
 project. Every read is verified; what does not match is refused, never repaired.
+
+What nothing refers to is collected when it is old (registry/garbage.py). So what is stored again is written
+again where it has become old, under the lock that the collection takes: whoever stores it may refer to it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +23,11 @@ import orjson
 
 from slm_assets import canonical
 from slm_assets.errors import ArtifactError
+from slm_assets.registry.objects import open_objects
+
+FRESH = timedelta(days=1)
+"""What was stored longer ago is written again when somebody stores it again."""
+Lock = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,19 +40,18 @@ class Tree:
 
 
 class ArtifactStore:
-    """Blobs and trees of one tenant and project under a local folder or any fsspec URL."""
+    """Blobs and trees of one tenant and project, in a folder or a bucket."""
 
     def __init__(
-        self, url: str, tenant: str, project: str, replaced: Callable[[str], str | None] = lambda _sha: None
-    ) -> None:
-        """`replaced`: of a tree that an erasure thinned out, the digest of the one that stands in its place."""
-        import fsspec
-
+        self, url: str, tenant: str, project: str,
+        replaced: Callable[[str], str | None] = lambda _sha: None, lock: Lock = nullcontext,
+    ) -> None:  # fmt: skip
+        """`replaced`: of a tree that an erasure thinned out, the digest of the one that stands in its place. `lock`:
+        the one that a collection of garbage holds while it deletes."""
         self._replaced = replaced
-
-        self._fs, root = fsspec.core.url_to_fs(url, auto_mkdir=True)
-        self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else ())
-        self._root = f"{root.rstrip('/')}/{tenant}/{project}"
+        self._lock = lock
+        self.objects = open_objects(url)
+        self.root = f"{self.objects.root}/{tenant}/{project}"
 
     def put(self, folder: Path) -> Tree:
         """Store every file under `folder`; equal content is stored once. Returns its tree."""
@@ -53,7 +60,7 @@ class ArtifactStore:
             name = path.relative_to(folder).as_posix()
             sha = canonical.digest_file(path)
             files[name] = {"sha256": sha, "bytes": path.stat().st_size}
-            self._put_file(self._blob(sha), path)
+            self._put_file(sha, path)
         manifest = canonical.dumps({"files": files})
         tree = canonical.digest_bytes(manifest)
         self._put_bytes(self._tree(tree), manifest)
@@ -61,13 +68,12 @@ class ArtifactStore:
 
     def describe(self, sha256: str) -> Tree:
         """The tree of that digest. ArtifactError where it is missing or altered."""
-        try:
-            manifest = self._fs.cat_file(self._tree(sha256))
-        except FileNotFoundError:
+        manifest = self.objects.read(self._tree(sha256))
+        if manifest is None:
             raise ArtifactError(
-                f"artifact {sha256} is not in the store at {self._root}",
+                f"artifact {sha256} is not in the store at {self.root}",
                 cure="restore the store from a backup, or run the stage that made it again",
-            ) from None
+            )
         if canonical.digest_bytes(manifest) != sha256:
             instead = self._replaced(sha256)
             if instead is None:
@@ -98,51 +104,45 @@ class ArtifactStore:
     def put_file(self, path: Path) -> str:
         """Store one file; returns its digest."""
         sha = canonical.digest_file(path)
-        self._put_file(self._blob(sha), path)
+        self._put_file(sha, path)
         return sha
 
     def open_file(self, sha256: str) -> Any:
         """A stored file to read from, not verified."""
-        return self._fs.open(self._blob(sha256), "rb")
+        return self.objects.open(self._blob(sha256))
 
     def put_manifest(self, files: dict[str, str]) -> str:
         """Store the manifest of files that are stored already, name → digest; returns the tree's digest."""
-        sizes = {name: {"sha256": sha, "bytes": self._fs.size(self._blob(sha))} for name, sha in files.items()}
-        manifest = canonical.dumps({"files": sizes})
+        sizes: dict[str, int] = {}
+        for sha in set(files.values()):
+            there = self.objects.find(self._blob(sha))
+            if there is None:
+                raise self._missing(sha)
+            sizes[sha] = there.bytes
+        manifest = canonical.dumps({"files": {n: {"sha256": sha, "bytes": sizes[sha]} for n, sha in files.items()}})
         sha256 = canonical.digest_bytes(manifest)
         self._put_bytes(self._tree(sha256), manifest)
         return sha256
 
     def write_note(self, key: str, data: bytes) -> None:
         """Keep a small document under a name of its own: what one process hands to another through the store."""
-        if self._local:
-            canonical.write_bytes(Path(self._note(key)), data)
-        else:
-            self._fs.pipe_file(self._note(key), data)
+        self.objects.put_bytes(self._note(key), data, replace=True)
 
     def read_note(self, key: str) -> bytes | None:
         """The document of that name, or None. Nothing vouches for it but the store's own access rights."""
-        try:
-            data: bytes = self._fs.cat_file(self._note(key))
-        except FileNotFoundError:
-            return None
-        return data
+        return self.objects.read(self._note(key))
 
     def retire_tree(self, sha256: str) -> None:
         """Take a tree's own manifest away: from here on the registry says what stands in its place."""
-        if self._local:
-            canonical.write_bytes(Path(self._tree(sha256)), b"{}")
-        else:
-            self._fs.pipe_file(self._tree(sha256), b"{}")
+        self.objects.put_bytes(self._tree(sha256), b"{}", replace=True)
 
     def remove_file(self, sha256: str) -> None:
         """Forget the bytes of one file."""
-        if self._fs.exists(self._blob(sha256)):
-            self._fs.rm_file(self._blob(sha256))
+        self.objects.remove(self._blob(sha256))
 
     def address(self, sha256: str) -> str:
         """The URL of a tree's manifest."""
-        return str(self._fs.unstrip_protocol(self._tree(sha256)))
+        return self.objects.address(self._tree(sha256))
 
     def verify(self, sha256: str) -> Tree:
         """Re-hash a whole tree in place. ArtifactError names the first file that does not match."""
@@ -156,66 +156,51 @@ class ArtifactStore:
         tree = self.describe(sha256)
         if name not in tree.files:
             raise ArtifactError(f"artifact {sha256} holds no file {name!r}; it holds {sorted(tree.files)}")
-        data: bytes = self._fs.cat_file(self._blob(tree.files[name]))
+        data = self.objects.read(self._blob(tree.files[name]))
+        if data is None:
+            raise self._missing(f"{sha256}/{name}")
         if canonical.digest_bytes(data) != tree.files[name]:
             raise _altered(sha256, name)
         return data
 
     def _blob(self, sha256: str) -> str:
-        return f"{self._root}/blobs/{sha256[:2]}/{sha256}"
+        return f"{self.root}/blobs/{sha256[:2]}/{sha256}"
 
     def _tree(self, sha256: str) -> str:
-        return f"{self._root}/trees/{sha256[:2]}/{sha256}.json"
+        return f"{self.root}/trees/{sha256[:2]}/{sha256}.json"
 
     def _note(self, key: str) -> str:
-        return f"{self._root}/notes/{key}"
+        return f"{self.root}/notes/{key}"
 
-    def _put_file(self, target: str, source: Path) -> None:
-        # A stored file of another size was torn by a machine that died: write it again.
-        if self._fs.exists(target) and self._fs.size(target) == source.stat().st_size:
-            return
-        if not self._local:
-            self._fs.put_file(str(source), target)
-            return
-        path = Path(target)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            with source.open("rb") as reader, beside.open("wb") as writer:
-                shutil.copyfileobj(reader, writer, canonical.CHUNK)
-                writer.flush()
-                os.fsync(writer.fileno())
-            beside.chmod(0o444)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+    def _put_file(self, sha256: str, source: Path) -> None:
+        key, size = self._blob(sha256), source.stat().st_size
+        self._keep(key, size, lambda replace: self.objects.put_file(key, source, sha256, replace=replace))
 
-    def _put_bytes(self, target: str, data: bytes) -> None:
-        if self._fs.exists(target) and self._fs.size(target) == len(data):
-            return
-        if self._local:
-            canonical.write_bytes(Path(target), data)
-        else:
-            self._fs.pipe_file(target, data)
+    def _put_bytes(self, key: str, data: bytes) -> None:
+        self._keep(key, len(data), lambda replace: self.objects.put_bytes(key, data, replace=replace))
+
+    def _keep(self, key: str, size: int, put: Callable[[bool], None]) -> None:
+        there = self.objects.find(key)
+        if there is None:
+            put(False)
+        elif there.bytes != size:
+            put(True)  # torn by a machine that died
+        elif there.modified < datetime.now(UTC) - FRESH:
+            with self._lock():
+                put(True)
 
     def _get_file(self, sha256: str, target: Path | None, label: str) -> None:
-        hasher = hashlib.sha256()
-        try:
-            reader = self._fs.open(self._blob(sha256), "rb")
-        except FileNotFoundError:
-            raise ArtifactError(f"artifact {label} is missing from the store at {self._root}") from None
-        with reader:
-            if target is None:
-                while chunk := reader.read(canonical.CHUNK):
-                    hasher.update(chunk)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as writer:
-                    while chunk := reader.read(canonical.CHUNK):
-                        hasher.update(chunk)
-                        writer.write(chunk)
-        if hasher.hexdigest() != sha256:
+        found = self.objects.fetch(self._blob(sha256), target)
+        if found is None:
+            raise self._missing(label)
+        if found != sha256:
             raise _altered(sha256, label)
+
+    def _missing(self, label: str) -> ArtifactError:
+        return ArtifactError(
+            f"artifact {label} is missing from the store at {self.root}",
+            cure="restore the store from a backup, or run the stage that made it again",
+        )
 
 
 def _tree(sha256: str, files: dict[str, dict[str, Any]]) -> Tree:

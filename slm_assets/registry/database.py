@@ -2,41 +2,47 @@
 
 Writers of one namespace queue, on both databases and in every process: on SQLite behind its one write
 lock, on Postgres behind an advisory lock that ends with the transaction. So a transaction runs once,
-reads what those before it wrote, and needs no retry. Readers never wait.
+reads what those before it wrote, and needs no retry. Readers never wait. A server that goes away while a
+process works with it is waited for; only a transaction whose commit went unanswered is an error then.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-import orjson
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from slm_assets.errors import SlmError
-from slm_assets.registry import address
+from slm_assets.registry import address, drivers
+from slm_assets.registry.drivers import BUSY_SECONDS
 
-BUSY_SECONDS = 60
-"""How long a writer waits for those before it."""
-CONNECT_SECONDS = 10
-_POOL = {"pool_size": 5, "max_overflow": 5, "pool_timeout": BUSY_SECONDS, "pool_pre_ping": True}
+T = TypeVar("T")
+PATIENCE_SECONDS = 60.0
+"""How long a server that this process has worked with before may be away."""
 
 _SERVER_CURE = "check that the server is up, and address, user, password and database in SLM_REGISTRY"
+_BUSY_CURE = f"another process has been writing for {BUSY_SECONDS} seconds; wait for it or stop it"
 _CURES = {  # by SQLSTATE
-    "55P03": f"another process has been writing for {BUSY_SECONDS} seconds; wait for it or stop it",
+    "55P03": _BUSY_CURE,
     "42501": "grant the user of SLM_REGISTRY what it needs on this database",
     "42P01": "see `slm db check`: the tables are not those of this code",
     "42703": "see `slm db check`: the tables are not those of this code",
 }
+
+
+class ServerAwayError(SlmError):
+    """The database server was shut down, or never answered."""
 
 
 def now() -> str:
@@ -51,7 +57,9 @@ class Database:
     url: URL
     engine: Engine
     place: str
+    schema: str | None = None
     _turn: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _reached: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def embedded(self) -> bool:
@@ -61,18 +69,41 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for queries."""
-        with self._named(), self.engine.connect() as connection:
+        with self._named(), self._patiently(self.engine.connect) as connection:
             yield connection
+
+    def fetch(self, query: Any) -> list[dict[str, Any]]:
+        """Every row of a query; asked again where the server goes away in the middle."""
+
+        def once() -> list[dict[str, Any]]:
+            with self.engine.connect() as connection:
+                return [dict(row) for row in connection.execute(query).mappings()]
+
+        with self._named():
+            return self._patiently(once)
 
     @contextmanager
     def write(self, namespace: str) -> Iterator[Connection]:
         """One write transaction, all of it or nothing, alone in its namespace."""
-        with self._begun() as connection:
-            if not self.embedded:
-                # An upgrade waits for every writer, and every writer for an upgrade.
-                turns = text("SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(:own)")
-                connection.execute(turns, {"all": _lock_number(""), "own": _lock_number(namespace)})
+        # An upgrade waits for every writer, and every writer for an upgrade.
+        turns = "SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(:own)"
+        with self._begun(turns, all=_lock_number(""), own=_lock_number(namespace)) as connection:
             yield connection
+
+    def run(self, namespace: str, work: Callable[[Connection], T]) -> T:
+        """`work` in one write transaction; once more where the server went away before the commit was asked for."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            worked = False
+            try:
+                with self.write(namespace) as connection:
+                    result = work(connection)
+                    worked = True
+                return result
+            except ServerAwayError:
+                # An unanswered commit may have been one: doing it twice could be worse than saying so.
+                if worked or time.monotonic() > until:
+                    raise
 
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:
@@ -97,7 +128,29 @@ class Database:
                 yield mine
             finally:
                 if mine:
-                    connection.execute(text("SELECT pg_advisory_unlock(:own)"), number)
+                    with suppress(OperationalError, InterfaceError):  # a server that went away let go of it
+                        connection.execute(text("SELECT pg_advisory_unlock(:own)"), number)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Wait until this thread alone does what `name` stands for, and do it: no transaction, and none of another
+        name waits. SlmError where others hold it for too long."""
+        if self.embedded:
+            held = FileLock(f"{self.url.database}.{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock")
+            try:
+                held.acquire(timeout=BUSY_SECONDS)
+            except Timeout:
+                raise SlmError(f"registry {self.place}: {name} is held by another process", cure=_BUSY_CURE) from None
+            try:
+                yield
+            finally:
+                held.release()
+            return
+        number = {"own": _lock_number(f"lock {name}")}
+        with self._named(), self.engine.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+            connection.execute(text("SELECT pg_advisory_xact_lock(:own)"), number)
+            yield
 
     def forget_log(self) -> None:
         """Write an embedded database's log back and empty it, so that no deleted row is left in it."""
@@ -108,24 +161,48 @@ class Database:
     @contextmanager
     def alter(self) -> Iterator[Connection]:
         """One transaction alone in the whole database, for changes of its tables."""
-        with self._begun() as connection:
-            if not self.embedded:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:all)"), {"all": _lock_number("")})
+        with self._begun("SELECT pg_advisory_xact_lock(:all)", all=_lock_number("")) as connection:
             yield connection
 
     @contextmanager
-    def _begun(self) -> Iterator[Connection]:
+    def _begun(self, turn: str, **locks: int) -> Iterator[Connection]:
+        def begin() -> Connection:
+            connection = self.engine.connect()
+            try:
+                if self.embedded:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                else:
+                    # A server never waits for long: neither for those before, nor for a client that is gone.
+                    connection.exec_driver_sql(
+                        f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; "
+                        f"SET LOCAL idle_in_transaction_session_timeout = '{BUSY_SECONDS}s'"
+                    )
+                    connection.execute(text(turn), locks)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
         # The threads of a process queue here, so that those who wait do not hold the pool's connections.
-        with self._turn, self._named(), self.engine.begin() as connection:
-            if self.embedded:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                # A server never waits for long: neither for those before, nor for a client that is gone.
-                connection.exec_driver_sql(
-                    f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; "
-                    f"SET LOCAL idle_in_transaction_session_timeout = '{BUSY_SECONDS}s'"
-                )
+        with self._turn, self._named(), self._patiently(begin) as connection:
             yield connection
+            connection.commit()
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do it, and again while a server that this process has reached before is away."""
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+        if self.embedded:
+            return work()
+        tries = Retrying(
+            stop=stop_after_delay(PATIENCE_SECONDS),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception(lambda error: self._reached.is_set() and drivers.away(error)),
+            reraise=True,
+        )
+        result = tries(work)
+        self._reached.set()
+        return result
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -139,7 +216,8 @@ class Database:
             ) from None
         except StatementError as error:
             said = address.redact(" ".join(str(error.orig).split()), self.url)
-            raise SlmError(f"registry {self.place}: {said}", cure=self._cure(error)) from None
+            kind = ServerAwayError if not self.embedded and drivers.away(error) else SlmError
+            raise kind(f"registry {self.place}: {said}", cure=self._cure(error)) from None
 
     def _cure(self, error: StatementError) -> str:
         code = getattr(error.orig, "pgcode", None)
@@ -152,42 +230,8 @@ class Database:
 
 def open_database(url: str) -> Database:
     """The database of a registry URL; nothing is made, connected to or looked at yet."""
-    parsed = address.parse(url)
-    engine = _postgres(parsed) if parsed.get_backend_name() == address.POSTGRES else _sqlite(parsed)
-    return Database(parsed, engine, address.shown(parsed))
-
-
-def _postgres(url: URL) -> Engine:
-    defaults = {"connect_timeout": str(CONNECT_SECONDS), "fallback_application_name": "slm"}
-    return create_engine(
-        url.set(drivername="postgresql+psycopg2", query={**defaults, **url.query}),
-        isolation_level="READ COMMITTED",  # each statement sees what earlier turns committed
-        json_serializer=_json,
-        **_POOL,
-    )
-
-
-def _sqlite(url: URL) -> Engine:
-    engine = create_engine(
-        url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, json_serializer=_json
-    )
-    event.listen(engine, "connect", _sqlite_pragmas)
-    return engine
-
-
-def _sqlite_pragmas(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver must not open transactions of its own
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten: an erasure is of bytes
-    cursor.close()
-
-
-def _json(value: Any) -> str:
-    """JSON that both databases take: not-a-number is null, as in a receipt's file."""
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    parsed, schema = address.parse(url)
+    return Database(parsed, drivers.engine_of(parsed, schema), address.shown(parsed, schema), schema)
 
 
 def _lock_number(namespace: str) -> int:

@@ -4,8 +4,8 @@
 |---|---|---|
 | `SLM_HOME` | `./.slm` | all state of one machine |
 | `SLM_DOMAINS` | `./domains` | the folder of domain folders |
-| `SLM_REGISTRY` | `sqlite:///$SLM_HOME/registry.db` | URL of the registry: SQLite or Postgres |
-| `SLM_ARTIFACTS` | `$SLM_HOME/artifacts` | fsspec URL or folder of the artifact store |
+| `SLM_REGISTRY` | `sqlite:///$SLM_HOME/registry.db` | URL of the registry: SQLite, or Postgres, in a schema too |
+| `SLM_ARTIFACTS` | `$SLM_HOME/artifacts` | folder of the artifact store, or s3://, gs://, file:// URL |
 | `SLM_ENCODERS` | `$SLM_HOME/encoders` | folders of sentence encoders that a config may name |
 """
 

@@ -116,7 +116,7 @@ class Registry:
         self.tenant = tenant
         self.project = project
         self._database = connect(home.registry_url)
-        self.store = ArtifactStore(home.artifacts_url, tenant, project, self._tombstone)
+        self.store = ArtifactStore(home.artifacts_url, tenant, project, self._tombstone, self.collecting)
 
     # Plans ---------------------------------------------------------------------------------------
 
@@ -415,6 +415,10 @@ class Registry:
         """Whether this process alone does `what` in this namespace, until the end of the block."""
         return self._database.alone(f"{self.tenant}/{self.project} {what}")
 
+    def collecting(self) -> AbstractContextManager[None]:
+        """The lock under which garbage of this namespace is deleted, and what has become old is stored again."""
+        return self._database.lock(f"{self.tenant}/{self.project} garbage")
+
     def _tombstone(self, sha256: str) -> str | None:
         row = self._first(select(t.tombstones).where(*self._is(t.tombstones, sha256=sha256)))
         return row["manifest"] if row else None
@@ -433,12 +437,10 @@ class Registry:
         return rows[0] if rows else None
 
     def _all(self, query: Any) -> list[Row]:
-        with self._database.read() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return list(self._database.fetch(query))
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        with self._database.write(f"{self.tenant}/{self.project}") as connection:
-            return work(connection)
+        return self._database.run(f"{self.tenant}/{self.project}", work)
 
 
 def _plan(row: Row) -> Plan:

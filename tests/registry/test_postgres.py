@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
 import traceback
 from dataclasses import replace
 from urllib.parse import quote
 
+import psycopg2
 import pytest
+import writers
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from slm_assets.engines.in_process import make_cell, run_rollback
 from slm_assets.errors import BadInputError, SlmError
-from slm_assets.registry import address, schema
-from slm_assets.registry.database import open_database
+from slm_assets.registry import address, database, schema
+from slm_assets.registry.database import ServerAwayError, open_database
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.plans import open_domain, open_version
 from slm_assets.stages.reports import explain
 from slm_assets.stages.rollback import rollback_request
 from slm_assets.stages.table import STAGES
+from tests.conftest import ROOT
 from tests.registry.conftest import PASSWORD
 
 
@@ -80,18 +87,117 @@ def test_a_server_that_was_restarted_is_used_again(postgres, postgres_url, tmp_p
     assert registry.look("d", 1, 8) == 2
 
 
-def test_a_writer_that_is_cut_off_leaves_nothing_and_says_so(postgres, postgres_url, tmp_path):
+def cut(postgres, postgres_url: str) -> None:
+    """End every connection to the database, as a server that goes down does."""
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+
+def test_a_writer_that_is_cut_off_begins_anew_and_writes_once(postgres, postgres_url, tmp_path):
+    schema.upgrade(open_database(postgres_url))
+    registry, tried = Registry(home_at(tmp_path, postgres_url)), []
+
+    def make(number: int) -> dict:
+        tried.append(number)
+        if len(tried) == 1:
+            cut(postgres, postgres_url)
+        return writers.plan_columns(number)
+
+    assert registry.open_plan("d", number=None, actor="a", make=make).number == 1
+    assert tried == [1, 1] and len(registry.plans("d")) == len(registry.audit("d")) == 1
+
+
+def test_a_commit_that_went_unanswered_is_told_and_not_done_twice(postgres, postgres_url, tmp_path, monkeypatch):
+    schema.upgrade(open_database(postgres_url))
+    registry, commit, asked = Registry(home_at(tmp_path, postgres_url)), Connection.commit, []
+
+    def lost(self: Connection) -> None:
+        asked.append(1)
+        commit(self)
+        raise OperationalError("COMMIT", None, psycopg2.OperationalError("server closed the connection unexpectedly"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "commit", lost)
+        with pytest.raises(ServerAwayError, match=r"closed the connection.*\n.*cure: check that the server is up"):
+            registry.look("d", 1, 7)
+    assert asked == [1] and registry.look("d", 1, 7) == 1 and registry.look("d", 1, 8) == 2
+
+
+def test_a_server_that_stays_away_is_told_after_a_while(postgres, postgres_url, tmp_path, monkeypatch):
     schema.upgrade(open_database(postgres_url))
     registry = Registry(home_at(tmp_path, postgres_url))
+    monkeypatch.setattr(database, "PATIENCE_SECONDS", 0.2)
+    postgres.sql("SELECT 1")
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    postgres.sql(f"ALTER DATABASE {name} CONNECTION LIMIT 0", f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    cut(postgres, postgres_url)
+    try:
+        for use in (lambda: registry.plans("d"), lambda: registry.look("d", 1, 1)):
+            with pytest.raises(SlmError, match=r"\n.*cure: check that the server is up"):
+                use()
+    finally:
+        postgres.sql(f"ALTER DATABASE {name} CONNECTION LIMIT -1", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert registry.look("d", 1, 1) == 1
 
-    def cut(_number: int) -> dict:
-        name = postgres_url.partition("@/")[2].partition("?")[0]
-        postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        return {}
 
-    with pytest.raises(SlmError, match=r"closed the connection.*\n.*cure: check that the server is up"):
-        registry.open_plan("d", number=None, actor="a", make=cut)
-    assert registry.plans("d") == [] and registry.audit("d") == []
+def test_a_run_survives_a_server_that_crashes_and_comes_back(workplace, own_postgres, monkeypatch):
+    url = own_postgres.url("postgres")
+    monkeypatch.setenv("SLM_REGISTRY", url)
+    schema.upgrade(open_database(url))
+    ended, restarts = threading.Event(), []
+
+    def restart() -> None:
+        for cells in (1, 3, 5):
+            while own_postgres.sql("SELECT count(*) FROM cells")[0][0] < cells:
+                if ended.wait(0.05):
+                    return
+            own_postgres.restart()
+            restarts.append(cells)
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        workplace.json("run", "tiny")
+    finally:
+        ended.set()
+        thread.join()
+    assert restarts, "the run was over before the first crash"
+    (version,) = workplace.json("status", "tiny")["domains"][0]["versions"]
+    assert version["outcome"] == "promoted"
+    flips = own_postgres.sql("SELECT action FROM flag_events")
+    assert flips == [("promote",)], "nothing was done twice"
+
+
+def test_the_registry_and_dagster_share_a_server_each_in_its_schema(postgres, postgres_url, tmp_path, monkeypatch):
+    from dagster import DagsterInstance
+
+    monkeypatch.setenv("DAGSTER_PG_URL", postgres_url)
+    shutil.copyfile(ROOT / "deploy" / "dagster.yaml", tmp_path / "dagster.yaml")
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert "Postgres" in type(instance.run_storage).__name__ and instance.get_runs() == []
+        assert {type(instance.event_log_storage).__name__, type(instance.schedule_storage).__name__} == {
+            "PostgresEventLogStorage", "PostgresScheduleStorage",
+        }  # fmt: skip
+        beside = f"{postgres_url}&schema=slm"
+        with pytest.raises(SlmError, match=r"schema=slm has no tables yet\n.*slm db upgrade"):
+            Registry(home_at(tmp_path, beside))
+        head = schema.revisions()[-1]
+        assert (
+            schema.upgrade(open_database(beside)) == (None, head) and schema.upgrade(open_database(beside))[0] == head
+        )
+        registry = Registry(home_at(tmp_path, beside))
+        assert registry.look("d", 1, 1) == 1
+        with open_database(beside).read() as connection:
+            assert schema.differences(connection) == []
+        instance.add_dynamic_partitions("version", ["v1"])
+        assert instance.get_dynamic_partitions("version") == ["v1"]
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    where = dict(
+        postgres.sql("SELECT tablename, schemaname FROM pg_tables WHERE tablename IN ('plans', 'runs')", database=name)
+    )
+    assert where == {"plans": "slm", "runs": "public"}
+    with pytest.raises(SlmError, match="newer than this code"):  # Dagster's own revision, in its schema
+        Registry(home_at(tmp_path, postgres_url))
 
 
 def test_a_role_that_may_not_write_names_the_grant(postgres, locked_url, tmp_path):
@@ -142,6 +248,9 @@ def test_a_wrong_password_no_server_and_no_database_say_what_to_do_and_no_secret
         ("postgresql+asyncpg://me:s3cr3t@host/db", "a postgresql\\+asyncpg database"),
         ("sqlite://", "no file"),
         ("sqlite:///:memory:", "no file"),
+        ("postgresql://me:s3cr3t@host/db?schema=a;b", "an option schema"),
+        ("postgresql://me:s3cr3t@host/db?schema=a&schema=b", "an option schema"),
+        ("sqlite:////tmp/s3cr3t.db?schema=a", "an option schema"),
     ],
 )
 def test_an_address_that_is_none_is_bad_input_and_not_repeated(url, said, tmp_path):
@@ -177,6 +286,7 @@ def test_an_empty_variable_is_none(monkeypatch, tmp_path):
 
 
 def test_what_is_shown_of_a_url_is_where_it_leads():
-    url = address.parse("postgresql://me:secret@db.example:5432/slm?sslmode=require&sslpassword=x&host=h2")
-    assert address.shown(url) == "postgresql://me@db.example:5432/slm?host=h2"
+    place = "postgresql://me:secret@db.example:5432/slm?sslmode=require&sslpassword=x&host=h2&schema=own"
+    url, schema = address.parse(place)
+    assert address.shown(url, schema) == "postgresql://me@db.example:5432/slm?host=h2&schema=own"
     assert address.redact("secret and x", url) == "*** and ***"

@@ -8,7 +8,7 @@ from typing import Any
 
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
-from slm_assets.registry.registry import Flip, Registry
+from slm_assets.registry.registry import CellRecord, Flip, Registry
 
 
 def plan_columns(_number: int) -> dict[str, Any]:
@@ -59,6 +59,43 @@ def first(registry: Registry, number: int) -> bool:
     except BadInputError:
         return False
     return True
+
+
+STAGES = ("dataset", "label", "finetune")
+DOMAINS = 20
+
+
+def a_run(registry: Registry, number: int) -> tuple[str, int]:
+    """A whole run of one of twenty domains: open, commit cells, look, flip. Returns domain and version."""
+    domain = f"d{number % DOMAINS}"
+    version = registry.open_plan(domain, number=None, actor=f"run {number}", make=plan_columns).number
+    for stage in STAGES:
+        registry.commit(a_cell(domain, version, stage))
+    registry.look(domain, 1, version)
+    while True:
+        flag = registry.flags(domain).get("r")
+        wanted = Flip("r", "release", version, f"{version:064}", expected=flag.event if flag else 0)
+        try:
+            registry.flip(domain, [wanted], action="promote", actor=f"run {number}", reason="")
+        except BadInputError as error:
+            assert "in the meantime" in str(error)
+            continue
+        return domain, version
+
+
+def a_cell(domain: str, version: int, stage: str) -> CellRecord:
+    """A cell that says as much as a small stage does."""
+    entry = {"kind": stage, "name": domain, "version": version, "sha256": f"{version:064}", "bytes": 1, "rows": 1}
+    return CellRecord(
+        domain=domain, number=version, stage=stage, request="0" * 64, status="succeeded", receipt={}, run_id="r",
+        engine="in_process", actor="a", entries=[entry | {"request": "0" * 64}],
+        parents=[registry_urn("plan", domain, version)],
+    )  # fmt: skip
+
+
+def registry_urn(kind: str, domain: str, version: int) -> str:
+    """What the cell was made of."""
+    return f"registry://local/default/{kind}/{domain}/{version}"
 
 
 Work = Callable[[Registry, int], Any]

@@ -7,7 +7,6 @@ A *unit* is one distinct pair of structure and text.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from slm_assets.stages.rows import plans
 from slm_assets.stages.rows.corpus import Corpus, Hashes, Ints, Mask, batches
 
 NUM_HASHES = 64
@@ -57,9 +57,7 @@ def units_of(corpus: Corpus, kept: Mask, min_words: int) -> Units:
 
 def signatures(corpus: Corpus, units: Ints, rows: Ints, seed: int) -> Signatures:
     """MinHash signatures of the words of some units, shape (len(units), 64)."""
-    os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
-    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
-    import daft
+    daft = plans.daft()
     import pyarrow as pa
     from daft.functions import minhash
 
@@ -69,13 +67,18 @@ def signatures(corpus: Corpus, units: Ints, rows: Ints, seed: int) -> Signatures
         # By buffers in and out: Arrow's conversions of lists and arrays would import pandas first.
         data, offsets = corpus.texts_at(rows[part])
         column = pa.LargeStringArray.from_buffers(len(part), pa.py_buffer(offsets), pa.py_buffer(data))
-        frame = daft.from_arrow(pa.Table.from_arrays([column], names=["text"]))
+        place = pa.Array.from_buffers(pa.int64(), len(part), [None, pa.py_buffer(np.arange(len(part), dtype=np.int64))])
+        frame = plans.spread(daft.from_arrow(pa.Table.from_arrays([place, column], names=["place", "text"])))
         hashes = minhash(frame["text"], num_hashes=NUM_HASHES, ngram_size=1, seed=seed, hash_function="xxhash").alias(
             "hashes"
         )
-        found = frame.select(hashes).to_arrow().column("hashes").combine_chunks().flatten()
+        table = frame.select(frame["place"], hashes).to_arrow()
+        found = table.column("hashes").combine_chunks().flatten()
         values = np.frombuffer(found.buffers()[1], dtype=np.uint32)[found.offset :][: len(found)]
-        result[done : done + len(part)] = values.reshape(len(part), NUM_HASHES)
+        # A cluster gives the pieces back in any order.
+        places = table.column("place").combine_chunks()
+        order = np.frombuffer(places.buffers()[1], dtype=np.int64)[places.offset :][: len(places)]
+        result[done + order] = values.reshape(len(part), NUM_HASHES)
         done += len(part)
     return result
 
