@@ -14,6 +14,7 @@ from slm_assets.cli.conductor import conductor_app
 from slm_assets.cli.drift import drift_app
 from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
+from slm_assets.cli.grid import prune_grid
 from slm_assets.cli.loop import loop_app
 from slm_assets.cli.promotions import approve, hold, rollback, shadow, watch_promotion
 from slm_assets.cli.replay import replay
@@ -40,6 +41,7 @@ app.command()(erase)
 for command in (approve, hold, rollback, shadow):
     app.command()(command)
 app.command("watch-promotion")(watch_promotion)
+app.command("prune-grid")(prune_grid)
 
 
 @app.command()

@@ -192,7 +192,7 @@ def test_the_run_queue_of_the_values_is_what_dagster_takes(values: dict[str, Any
     checked = process_config(resolve_to_config_type(QueuedRunCoordinator.config_type()), queue)
     assert checked.success, checked.errors
     limits = {limit["key"]: limit for limit in queue["tag_concurrency_limits"]}
-    assert limits["slm/domain"]["value"] == {"applyLimitPerUniqueValue": True}
+    assert limits["dagster/partition/domain"]["value"] == {"applyLimitPerUniqueValue": True}
     instance = {
         **values["additionalInstanceConfig"],
         "retention": snake({k: v for k, v in values["retention"].items() if k != "enabled"}),
