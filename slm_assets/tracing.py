@@ -26,6 +26,7 @@ VARIABLE = "TRACEPARENT"
 TRACEPARENT = r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$"
 """A traceparent, or nothing; ids of zeros only are W3C's way to say nothing too."""
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+Attributes = Mapping[str, str | int]
 _CURRENT: ContextVar[str] = ContextVar("slm_traceparent", default="")
 _TRACER: list[Tracer | None] = []
 
@@ -57,7 +58,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> str:
 
 
 @contextmanager
-def span(name: str, *, parent: str = "", server: bool = False, **attributes: str | int) -> Iterator[None]:
+def span(name: str, attributes: Attributes | None = None, *, parent: str = "", server: bool = False) -> Iterator[None]:
     """What runs in the block is one span, below `parent` or the current one. Without a collector the trace is
     carried on as it is. `attributes` are ids and names, never anybody's words."""
     above = valid(parent) or current()
@@ -76,12 +77,12 @@ def span(name: str, *, parent: str = "", server: bool = False, **attributes: str
             yield
 
 
-def mark(**attributes: str | int) -> None:
+def mark(attributes: Attributes) -> None:
     """Add attributes to the current span, where there is one."""
     if _TRACER and _TRACER[0] is not None:
         from opentelemetry.trace import get_current_span
 
-        get_current_span().set_attributes(attributes)
+        get_current_span().set_attributes({**attributes})
 
 
 def enabled() -> bool:

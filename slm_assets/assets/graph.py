@@ -80,7 +80,7 @@ def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg
         named = {} if stage in WATCH else {tags.VERSION: cell.plan.version}
         trace = _trace(context)
         _tag(context, {tags.DOMAIN: cell.plan.domain, **named, tags.TRACE: trace})
-        with tracing.span(f"asset {stage.asset}", parent=trace, **{"slm.run_id": context.run.run_id}):
+        with tracing.span(f"asset {stage.asset}", {"slm.run_id": context.run.run_id}, parent=trace):
             outcome = _make(context, cell, stage)
     except NotOpenedError as error:
         _fail(context, tags.NOT_OPENED, error)

@@ -137,7 +137,7 @@ class Paths:
     def _answered(self, request: Request, snapshot: Snapshot, turn: turns.Turn, size: int, user: str = "") -> None:
         """Count a turn, and offer it to the capture: neither waits for anything."""
         self._metrics.turn(turn)
-        tracing.mark(**{"slm.domain": turn.domain, "slm.turn_id": turn.id})
+        tracing.mark({"slm.domain": turn.domain, "slm.turn_id": turn.id})
         for role, answer in turn.answers.items():
             if answer.error:  # what an engine threw may quote the input: it is not repeated
                 told = {"turn_id": turn.id, "domain": turn.domain, "role": role, "engine": answer.engine}

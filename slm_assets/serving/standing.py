@@ -103,13 +103,13 @@ def _read(registry: Registry, domains: set[str], found: dict[str, list[Sample]])
     namespace = f"{registry.tenant}/{registry.project}"
     for row in measures.cells(registry):
         if row["domain"] in domains:
-            labels = (row["domain"], row["stage"], row["outcome"])
-            found["slm_cells"].append((labels, row["cells"]))
-            found["slm_cell_newest_timestamp_seconds"].append((labels, _seconds(row["finished_at"])))
+            cell = (row["domain"], row["stage"], row["outcome"])
+            found["slm_cells"].append((cell, row["cells"]))
+            found["slm_cell_newest_timestamp_seconds"].append((cell, _seconds(row["finished_at"])))
     for row in measures.jobs_in_flight(registry):
-        labels = (namespace, row["stage"], row["state"])
-        found["slm_jobs"].append((labels, row["jobs"]))
-        found["slm_job_oldest_timestamp_seconds"].append((labels, _seconds(row["oldest"])))
+        job = (namespace, row["stage"], row["state"])
+        found["slm_jobs"].append((job, row["jobs"]))
+        found["slm_job_oldest_timestamp_seconds"].append((job, _seconds(row["oldest"])))
     for row in measures.waiting_handoffs(registry):
         found["slm_handoffs"].append(((namespace, row["state"]), row["handoffs"]))
         found["slm_handoff_oldest_timestamp_seconds"].append(((namespace, row["state"]), _seconds(row["oldest"])))
@@ -118,11 +118,11 @@ def _read(registry: Registry, domains: set[str], found: dict[str, list[Sample]])
             found["slm_retrains"].append(((row["domain"], row["state"]), row["retrains"]))
     for row in measures.newest_triggers(registry):
         if row["domain"] in domains:
-            labels = (row["domain"], row["trigger"])
-            found["slm_trigger_fired"].append((labels, row["verdict"] == "FIRED"))
+            trigger = (row["domain"], row["trigger"])
+            found["slm_trigger_fired"].append((trigger, row["verdict"] == "FIRED"))
             for name in ("bound", "threshold"):
                 if row[name] is not None:
-                    found[f"slm_trigger_{name}"].append((labels, row[name]))
+                    found[f"slm_trigger_{name}"].append((trigger, row[name]))
     for row in measures.flags(registry):
         if row["domain"] in domains:
             version = row["number"] if row["engine"] == "release" else 0

@@ -29,8 +29,8 @@ class Traced:
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (HEADER, tracing.current().encode())]
-                tracing.mark(**{"http.response.status_code": message["status"]})
+                tracing.mark({"http.response.status_code": message["status"]})
             await send(message)
 
-        with tracing.span(scope["method"], parent=above, server=True, **{"http.request.method": scope["method"]}):
+        with tracing.span(scope["method"], {"http.request.method": scope["method"]}, parent=above, server=True):
             await self._app(scope, receive, marked)

@@ -58,7 +58,7 @@ def execute(
             so_far = getattr(error, "result", None)
             outputs, result = {}, so_far if isinstance(so_far, StageResult) else StageResult()
             status, error_text, kind = _classify(error, run_dir)
-        tracing.mark(**{"slm.status": status, "slm.error_kind": kind})
+        tracing.mark({"slm.status": status, "slm.error_kind": kind})
         _logger.info("stage ended", extra={"fields": {"status": status, "error_kind": kind}})
     receipt = StageReceipt.model_validate(
         {
@@ -161,9 +161,9 @@ def _clear(run_dir: Path) -> None:
 def _told(request: StageRequest, envelope: Envelope) -> Iterator[None]:
     """The stage as a span and in structured logs, by its ids."""
     ids = {"run_id": envelope.run_id, "domain": request.domain, "version": request.version, "stage": request.stage}
-    named: dict[str, str] = {f"slm.{name}": value for name, value in ids.items()}
+    named = {f"slm.{name}": value for name, value in ids.items()}
     with (
-        tracing.span(f"stage {request.stage}", parent=envelope.traceparent, **named),
+        tracing.span(f"stage {request.stage}", named, parent=envelope.traceparent),
         logs.about(**ids, tenant=envelope.tenant, project=envelope.project),
         logs.also_json(_logger),
     ):

@@ -66,12 +66,12 @@ def test_with_a_collector_a_request_is_a_span_of_the_callers_trace(home, serve, 
     answer = service.post("/v1/tiny/triage", SURE, headers={"traceparent": PARENT})
     (span,) = spans.get_finished_spans()
     assert f"{span.context.trace_id:032x}" == TRACE and f"{span.parent.span_id:016x}" == "00f067aa0ba902b7"
-    assert answer.headers["traceparent"] == f"00-{TRACE}-{span.context.span_id:016x}-01"
+    assert answer.headers["traceparent"] == f"00-{TRACE}-{span.context.span_id:016x}-{span.context.trace_flags:02x}"
     told = dict(span.attributes)
     assert told["slm.turn_id"] == answer.json()["turn_id"] and told["http.response.status_code"] == 200
     assert SURE["text"] not in json.dumps(told), "ids only"
     alone = service.post("/v1/tiny/triage", SURE)
-    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", alone.headers["traceparent"])
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", alone.headers["traceparent"])
 
 
 def test_a_stage_is_a_span_of_the_trace_in_its_envelope(home, registry, spans):
