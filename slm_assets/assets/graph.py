@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import dagster as dg
 
+from slm_assets import tracing
 from slm_assets.assets import metadata
 from slm_assets.assets.cells import Cell, NotOpenedError, open_cell
 from slm_assets.automation import local, tags
@@ -19,6 +20,8 @@ from slm_assets.stages.table import BY_NAME, STAGES, WATCH, Stage
 
 GROUP = "slm"
 OWNERS = ["team:ml-platform"]
+POOL = "gpu"
+"""What trains shares one pool of the deployment; it has as many slots as the operator gives it."""
 KINDS = {
     "capture": {"table"},
     "drift": {"pandas", "report"},
@@ -63,6 +66,7 @@ def _asset(stage: Stage, partitions_def: dg.PartitionsDefinition) -> dg.AssetsDe
         metadata={"playbook": stage.playbook, "registry kind": stage.kind},
         output_required=False,
         freshness_policy=_WATCHED if stage in WATCH else None,
+        pool=POOL if stage.name == "finetune" else None,
     )
     def make(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         yield from _materialise(context, stage)
@@ -74,8 +78,10 @@ def _materialise(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[dg
     try:
         cell = open_cell(context.partition_key, context.run.run_id, stage.name, _actor(context))
         named = {} if stage in WATCH else {tags.VERSION: cell.plan.version}
-        _tag(context, {tags.DOMAIN: cell.plan.domain, **named})
-        outcome = _make(context, cell, stage)
+        trace = _trace(context)
+        _tag(context, {tags.DOMAIN: cell.plan.domain, **named, tags.TRACE: trace})
+        with tracing.span(f"asset {stage.asset}", {"slm.run_id": context.run.run_id}, parent=trace):
+            outcome = _make(context, cell, stage)
     except NotOpenedError as error:
         _fail(context, tags.NOT_OPENED, error)
     except HeldError as error:
@@ -120,6 +126,12 @@ def _make(context: dg.AssetExecutionContext, cell: Cell, stage: Stage) -> Outcom
     if running:
         running.listener.ended(stage.name, outcome)
     return outcome
+
+
+def _trace(context: dg.AssetExecutionContext) -> str:
+    """Of whoever asked for the run, else one of its own."""
+    asked = tracing.valid(context.run.tags.get(tags.TRACE, "")) or tracing.from_environment()
+    return asked or tracing.of_run(context.run.run_id)
 
 
 def _actor(context: dg.AssetExecutionContext) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +37,14 @@ def prepare(home: Home) -> None:
 
 @contextmanager
 def instance_for(home: Home) -> Iterator[dg.DagsterInstance]:
-    """The home's instance, closed at the end of the block. It leaves stdout and stderr alone: a run in
-    this process must not swallow what the command prints."""
+    """The home's instance, closed at the end of the block; where DAGSTER_HOME names another one, such as a
+    cluster's, that. It leaves stdout and stderr alone: a run in this process must not swallow what the command
+    prints."""
+    other = os.environ.get("DAGSTER_HOME")
+    if other and Path(other).resolve() != home.dagster.resolve():
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+        return
     prepare(home)
     from dagster._core.instance.ref import InstanceRef
 

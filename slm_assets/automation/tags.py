@@ -24,6 +24,9 @@ SUBMITTED = "submitted"
 JOB = "slm/job"
 """The dedup key of the job whose end started the run."""
 
+TRACE = "slm/traceparent"
+"""The trace of the run, which its stages and what they start elsewhere belong to."""
+
 DUE = "slm/due"
 """Why a domain's traffic is looked at."""
 RETRAIN = "slm/retrain"

@@ -15,6 +15,7 @@ from slm_assets.cli.drift import drift_app
 from slm_assets.cli.erase import erase
 from slm_assets.cli.experiments import experiments_app
 from slm_assets.cli.garbage import gc
+from slm_assets.cli.grid import prune_grid
 from slm_assets.cli.loop import loop_app
 from slm_assets.cli.promotions import approve, hold, rollback, shadow, teacher, watch_promotion
 from slm_assets.cli.replay import replay
@@ -42,6 +43,7 @@ app.command()(gc)
 for command in (approve, hold, rollback, shadow, teacher):
     app.command()(command)
 app.command("watch-promotion")(watch_promotion)
+app.command("prune-grid")(prune_grid)
 
 
 @app.command()

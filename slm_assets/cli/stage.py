@@ -55,9 +55,12 @@ def stage_run(
 
     Example: `slm stage run dataset --request request.json --run-dir out/`
     """
+    from slm_assets import tracing
+
     _check_stage(stage)
     if driver is not None:
-        _drive(driver, stage, domain, version, run_dir, by)
+        with tracing.span(f"slm stage run {stage}", parent=tracing.from_environment()):
+            _drive(driver, stage, domain, version, run_dir, by)
         return
     if handed_over is not None:
         _execute(handed_over, stage, domain, version, run_dir)
@@ -76,7 +79,8 @@ def stage_run(
         parsed = request_for(registry, plan, stage)
     else:
         raise BadInputError("which cell?", cure="give --request, or --domain and --version")
-    outcome = run_request(registry, plan, parsed, run_dir, actor=actor_of(by), run_id=run_id)
+    with tracing.span(f"slm stage run {stage}", parent=tracing.from_environment()):
+        outcome = run_request(registry, plan, parsed, run_dir, actor=actor_of(by), run_id=run_id)
     receipt = outcome.receipt
     result = {"receipt": str(run_dir / "receipt.json"), "cached": outcome.cached, "status": receipt.status}
     result |= {"outputs": {name: a.sha256 for name, a in receipt.outputs.items()}, "error": receipt.error}

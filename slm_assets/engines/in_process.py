@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from slm_assets import canonical
+from slm_assets import canonical, tracing
 from slm_assets.engines.budgeted import afford, settle, version_lock
 from slm_assets.errors import ArtifactError, BadInputError, BusyError, HeldError, SlmError
 from slm_assets.registry.registry import CellRecord, Plan, Registry
@@ -78,6 +78,7 @@ def make_cell(
             tenant=registry.tenant,
             project=registry.project,
             actor=actor,
+            traceparent=tracing.current(),
         )
         wait = afford(registry, plan, request, envelope, run_dir) if isinstance(plan, Plan) else None
         receipt = wait or launch(request, envelope, registry, run_dir, progress)
@@ -153,8 +154,9 @@ def run_rollback(
 ) -> Outcome:
     """Run a rollback's request; it makes no cell, its flips and audit events are its record."""
     envelope = Envelope(
-        run_id=run_id or uuid.uuid4().hex, tenant=registry.tenant, project=registry.project, actor=actor
-    )
+        run_id=run_id or uuid.uuid4().hex, tenant=registry.tenant, project=registry.project, actor=actor,
+        traceparent=tracing.current(),
+    )  # fmt: skip
     receipt = execute(request, envelope, registry, run_dir)
     _verify(registry, request, receipt)
     return Outcome(receipt, False, run_dir)

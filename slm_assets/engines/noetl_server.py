@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slm_assets import tracing
 from slm_assets.canonical import Json
 from slm_assets.domain.compute import StageRun
 from slm_assets.engines.handed_over import hand_over
@@ -45,13 +46,17 @@ def payload(request: StageRequest, run_dir: Path, run: StageRun) -> dict[str, Js
     """The workload of a stage's playbook: checked ids, a folder, and which of its branches runs. What a container
     is made of stands in the playbook itself."""
     branch: dict[str, Json] = {"mode": "container"} if run.container is not None else {}
-    return branch | {
-        "runtime": "distributed",
-        "driver": "engine",
-        "domain": request.domain,
-        "version": request.version,
-        "run_dir": str(run_dir.absolute()),
-    }
+    return (
+        branch
+        | {
+            "runtime": "distributed",
+            "driver": "engine",
+            "domain": request.domain,
+            "version": request.version,
+            "run_dir": str(run_dir.absolute()),
+        }
+        | ({"traceparent": tracing.current()} if tracing.current() else {})
+    )
 
 
 def launcher(playbook: Playbook, *, run: StageRun, wait: bool) -> Launch | None:

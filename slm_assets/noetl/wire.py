@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from slm_assets import canonical
+from slm_assets import canonical, tracing
 from slm_assets.canonical import Json
 from slm_assets.noetl.address import Address
 from slm_assets.noetl.protocol import NoetlError, ProtocolError, parse, refusal
@@ -92,6 +92,8 @@ class Wire:
         import httpx
 
         headers = self.address.headers(internal=path.startswith("/internal/"))
+        if trace := tracing.current():
+            headers["traceparent"] = trace
         content = None
         if body is not None:
             content = canonical.dumps(body)

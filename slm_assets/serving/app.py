@@ -19,7 +19,9 @@ from slm_assets.serving.paths import Paths
 from slm_assets.serving.problems import Problem
 from slm_assets.serving.reviewing import Reviewing
 from slm_assets.serving.shadow.beside import Beside
+from slm_assets.serving.standing import Standing
 from slm_assets.serving.tokens import Tokens
+from slm_assets.serving.traced import Traced
 
 
 class _DomainName(StringConvertor):
@@ -36,6 +38,8 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
     metrics = Metrics()
     metrics.watch(lambda: _numbers(engines, recorder, beside))
     beside = Beside(engines.registries, recorder) if recorder is not None else None
+    standing = Standing(engines.registries)
+    metrics.add(standing)
     paths = Paths(engines, recorder, metrics, beside)
     reviewing = Reviewing(engines)
 
@@ -47,7 +51,9 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
         engines.start()
         if beside is not None:
             beside.start()
+        standing.start()
         yield
+        standing.close()
         if beside is not None:
             beside.close()
         engines.close()
@@ -57,6 +63,7 @@ def create_app(engines: Engines, recorder: Recorder | None, *, hosts: frozenset[
     # The OpenAPI document is made of the contracts that serve, which FastAPI does not know.
     app = FastAPI(lifespan=lifespan, openapi_url=None, telemetry={"tracing": False}, redirect_slashes=False)
     app.add_middleware(Guard, hosts=hosts, tokens=tokens)
+    app.add_middleware(Traced)
     # Starlette's routes, the hot ones first: FastAPI's reading of parameters costs as much as an answer.
     for method, path, handler in (
         ("POST", "/v1/{domain:name}/{role}", paths.one),

@@ -59,6 +59,10 @@ class Metrics:
         """Show further numbers, read when asked: name → (help, label "kind" → value); `_total` ones count."""
         self._registry.register(_Watched(read))
 
+    def add(self, collector: Collector) -> None:
+        """Show what another collector has."""
+        self._registry.register(collector)
+
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self._registry)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 
 from fastapi import Request
 from fastapi.responses import Response
 
+from slm_assets import tracing
 from slm_assets.canonical import Json
 from slm_assets.domain.outcomes import SIGNALS
 from slm_assets.serving import openai, turns
@@ -24,6 +26,7 @@ from slm_assets.serving.snapshot import Snapshot
 from slm_assets.serving.tokens import OPERATOR
 from slm_assets.stages.traffic.records import Scope
 
+LOG = logging.getLogger("slm.turns")
 _TURN_ID = re.compile(r"([a-z][a-z0-9_]{0,62})-([0-9a-f]{11})-[0-9a-f]{6}-[0-9a-f]{12}")
 
 
@@ -134,12 +137,18 @@ class Paths:
     def _answered(self, request: Request, snapshot: Snapshot, turn: turns.Turn, size: int, user: str = "") -> None:
         """Count a turn, and offer it to the capture: neither waits for anything."""
         self._metrics.turn(turn)
+        tracing.mark({"slm.domain": turn.domain, "slm.turn_id": turn.id})
+        for role, answer in turn.answers.items():
+            if answer.error:  # what an engine threw may quote the input: it is not repeated
+                told = {"turn_id": turn.id, "domain": turn.domain, "role": role, "engine": answer.engine}
+                LOG.warning("an engine failed", extra={"fields": told})
         capture = snapshot.domain.config.improvement.capture
         if self._recorder is not None and capture is not None:
             scope = Scope(snapshot.tenant, snapshot.project, turn.domain)
             conversation = request.headers.get("x-conversation-id", "")
             user = request.headers.get("x-user-id", user)
-            self._recorder.offer(TurnRecord(scope, turn, conversation, user, capture.sample_rate, size))
+            trace = tracing.trace_id()
+            self._recorder.offer(TurnRecord(scope, turn, conversation, user, capture.sample_rate, size, trace))
             if self._beside is not None:
                 self._beside.offer(scope, turn, conversation, capture.sample_rate, size)
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
-import orjson
 import uvicorn
 
+from slm_assets import tracing
 from slm_assets.canonical import Json
 from slm_assets.domain import redaction
 from slm_assets.domain.domain import Domain
 from slm_assets.domain.loading import domain_folder
 from slm_assets.errors import BadInputError, SlmError
+from slm_assets.logs import log_json
 from slm_assets.registry.home import Home
 from slm_assets.serving import guard
 from slm_assets.serving.app import create_app
@@ -54,6 +53,7 @@ def run(
     if not engines.names:
         raise BadInputError(f"no domain in {home.domains}", cure="set SLM_DOMAINS, or write domains/<name>/")
     log_json()
+    tracing.enabled()  # a collector that cannot be used is told now and not at the first request
     redact = redact or by_policy(engines)
     recorder = Recorder(home.root / "capture", redact, f"{int(time.time() * 1000):011x}-{INSTANCE}")
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -91,21 +91,3 @@ def by_policy(engines: Engines) -> Redactor:
         return made[name][1].redact(value)[0]
 
     return redact
-
-
-def log_json() -> None:
-    """Logs as JSON Lines on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        """One event on one line: at, level, logger, event, its own fields, and a traceback where there is one."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        told: dict[str, Any] = {"at": at, "level": record.levelname.lower(), "logger": record.name}
-        told |= {"event": record.getMessage(), **getattr(record, "fields", {})}
-        if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(told, default=str).decode()

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints
 
 from slm_assets import canonical
 from slm_assets.gates.types import Frozen, LiveMetric, MetricValue, Trigger, Verdict, VerdictName
+from slm_assets.tracing import TRACEPARENT
 
 __all__ = [
     "Artifact",
@@ -74,6 +75,8 @@ class Envelope(Frozen):
     tenant: ScopeName = "local"
     project: ScopeName = "default"
     actor: str = "system"
+    traceparent: Annotated[str, StringConstraints(pattern=TRACEPARENT)] = ""
+    """The trace that the stage is part of, in W3C's words."""
 
 
 class StageResult(Frozen):

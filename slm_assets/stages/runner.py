@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from slm_assets import canonical
+from slm_assets import canonical, logs, tracing
 from slm_assets.domain.loading import read_bundle
 from slm_assets.errors import BadInputError, DeferredError, HeldError, SlmError
 from slm_assets.registry.registry import Registry
@@ -49,7 +49,7 @@ def execute(
     except OSError as error:
         raise disk_error(error, run_dir) from error
     started = time.perf_counter()
-    with _log_to(run_dir / LOG):
+    with _told(request, envelope), _log_to(run_dir / LOG):
         try:
             outputs, result = _run(request, envelope, registry, run_dir, progress)
             status, error_text, kind = "succeeded", "", ""
@@ -58,6 +58,8 @@ def execute(
             so_far = getattr(error, "result", None)
             outputs, result = {}, so_far if isinstance(so_far, StageResult) else StageResult()
             status, error_text, kind = _classify(error, run_dir)
+        tracing.mark({"slm.status": status, "slm.error_kind": kind})
+        _logger.info("stage ended", extra={"fields": {"status": status, "error_kind": kind}})
     receipt = StageReceipt.model_validate(
         {
             "request": request,
@@ -153,6 +155,19 @@ def _clear(run_dir: Path) -> None:
     (run_dir / RECEIPT).unlink(missing_ok=True)
     for name in ("in", "out", "scratch"):
         shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+@contextmanager
+def _told(request: StageRequest, envelope: Envelope) -> Iterator[None]:
+    """The stage as a span and in structured logs, by its ids."""
+    ids = {"run_id": envelope.run_id, "domain": request.domain, "version": request.version, "stage": request.stage}
+    named = {f"slm.{name}": value for name, value in ids.items()}
+    with (
+        tracing.span(f"stage {request.stage}", named, parent=envelope.traceparent),
+        logs.about(**ids, tenant=envelope.tenant, project=envelope.project),
+        logs.also_json(_logger),
+    ):
+        yield
 
 
 @contextmanager

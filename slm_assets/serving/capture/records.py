@@ -19,7 +19,8 @@ Throws if it cannot."""
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """A turn as it goes into the queue, not yet redacted. `size`: bytes of the request's body."""
+    """A turn as it goes into the queue, not yet redacted. `size`: bytes of the request's body; `trace`: id of the
+    trace that the caller sent."""
 
     scope: Scope
     turn: Turn
@@ -27,6 +28,7 @@ class TurnRecord:
     user: str
     rate: float
     size: int
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ def turn_line(record: TurnRecord, words: dict[str, Json], kept: Kept) -> dict[st
         "rate": record.rate,
         "kept": kept,
         "probability": record.rate if kept == "sampled" else 1.0,
+        **({"trace": record.trace} if record.trace else {}),
     }
 
 
