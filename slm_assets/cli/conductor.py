@@ -47,6 +47,8 @@ def open_(
     from slm_assets.cli import render
     from slm_assets.cli.run import choose_version
 
+    if retrain and (new or window):
+        raise BadInputError("--retrain opens what is due", cure="leave --new and --window out")
     home = Home.from_env()
     if window:
         _open_window(home, domain, run_dir, reason, actor_of(by), json)

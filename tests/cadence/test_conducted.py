@@ -81,6 +81,8 @@ def test_what_is_not_due_opens_nothing_and_a_named_version_is_opened_all_the_sam
     window = loop.window()
     assert opened(loop) == ("held", "") and not _passed(loop.registry(), window, "drift")
     assert opened(loop, "--version", "v7") == ("go", "v7")
+    both = CliRunner().invoke(app, ["open", "one", "--retrain", "--new"])
+    assert "leave --new and --window out" in str(both.exception)
 
 
 @pytest.mark.parametrize("triggers", [["erasure"], ["schedule"]])

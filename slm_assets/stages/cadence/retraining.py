@@ -155,7 +155,7 @@ def situation(
 
 
 def _by_trigger(row: Row) -> bool:
-    return row["triggers"] != [retrains.SCHEDULE]
+    return bool(row["triggers"] != [retrains.SCHEDULE])
 
 
 def _needless(registry: Registry, row: Row) -> str:
