@@ -51,8 +51,8 @@ scenarios:
   rising_corrections:
     about: The turns stay as they are, the users do not.
     phases:
-      - {id: before, turns: 350, mix: [{pool: known, outcomes: usual}]}
-      - {id: shift, turns: 350, mix: [{pool: known, outcomes: annoyed}]}
+      - {id: before, turns: 600, mix: [{pool: known, outcomes: usual}]}
+      - {id: shift, turns: 500, mix: [{pool: known, outcomes: annoyed}]}
   invalid_outputs:
     about: Another engine answered.
     recorded: {engine: vendor, version: "2026-10"}
