@@ -176,12 +176,12 @@ def traffic(
 REFERENCES = ("outcome", "review")
 
 
-def verdicts(domain: Domain, seed: int, turns: int, shift: str) -> dict[str, dict[str, str]]:
-    """What each trigger says of one draw of eval set and traffic, by either reference of quality; the newest eighth
-    of the turns may be of another world."""
+def verdicts(domain: Domain, seed: int, turns: int, shift: str, newest: int) -> dict[str, dict[str, str]]:
+    """What each trigger says of one draw of eval set and traffic, by either reference of quality; the `newest` of the
+    turns may be of another world."""
     own = profile(domain, random.Random(seed))
-    drawn = [(1, pair) for pair in traffic(seed, turns * 7 // 8, 13, STEADY, since=1)]
-    drawn += [(2, pair) for pair in traffic(seed, turns // 8, 1, SHIFTS[shift][0] if shift else STEADY)]
+    drawn = [(1, pair) for pair in traffic(seed, turns - newest, 13, STEADY, since=1)]
+    drawn += [(2, pair) for pair in traffic(seed, newest, 1, SHIFTS[shift][0] if shift else STEADY)]
     # Reviewers know the right answer of every turn: quality by them is the strictest test.
     decided = {(turn["turn_id"], "triage"): {"intent": truth} for _, (turn, truth) in drawn}
     serves = {"triage": Serves("v1", "", 0, own["roles"]["triage"], own["labels"]["triage"])}
@@ -197,16 +197,17 @@ def verdicts(domain: Domain, seed: int, turns: int, shift: str) -> dict[str, dic
     return found
 
 
-def alarms(seeds: int, turns: int, shift: str) -> dict[str, Counter[str]]:
+def alarms(seeds: int, turns: int, shift: str, newest: int) -> dict[str, Counter[str]]:
     """Print and return how often each trigger fired."""
     domain = load_domain(ROOT / "tests" / "fixtures" / "domains" / "tiny")
     fired: dict[str, Counter[str]] = {reference: Counter() for reference in REFERENCES}
     for seed in range(seeds):
-        for reference, own in verdicts(domain, seed, turns, shift).items():
+        for reference, own in verdicts(domain, seed, turns, shift, newest).items():
             names = [name for name, verdict in own.items() if verdict == "FIRED"]
             fired[reference].update(names)
             fired[reference]["any but volume"] += any(name != "volume" for name in names)
-    print(f"\n{shift or 'steady'}, {turns:,} turns, {seeds} seeds: how often each fired, quality by")
+    told = f"{turns:,} turns, {newest:,} of them new"
+    print(f"\n{shift or 'steady'}, {told}, {seeds} seeds: how often each fired, quality by")
     print(f"| trigger | {' | '.join(REFERENCES)} |\n|---{'|---' * len(REFERENCES)}|")
     for name in (*ALL, "any but volume"):
         print(f"| {name} | {' | '.join(f'{fired[reference][name] / seeds:.1%}' for reference in REFERENCES)} |")
@@ -280,12 +281,14 @@ def main() -> None:
     parser.add_argument("what", choices=["speed", "alarms"])
     parser.add_argument("--turns", type=int)
     parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--newest", type=int, help="turns of the newest window; default: an eighth of them")
     parser.add_argument("--shift", choices=sorted(SHIFTS), default="")
     given = parser.parse_args()
     if given.what == "speed":
         speed(given.turns or 1_000_000)
     else:
-        alarms(given.seeds, given.turns or 10_000, given.shift)
+        turns = given.turns or 10_000
+        alarms(given.seeds, turns, given.shift, given.newest or turns // 8)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from slm_assets.automation.partitions import key_of
 from slm_assets.domain.loading import list_domains
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry.home import Home
+from slm_assets.registry.registry import Registry
 from slm_assets.registry.windows import newest_traffic
 from slm_assets.stages.plans import open_domain, registries, registry_of
 from slm_assets.stages.shadow_request import waiting_shadows
@@ -66,19 +67,33 @@ def _watch(home: Home, name: str, now: datetime) -> list[str]:
     job_name=RETRAIN,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Go on with versions that wait for live turns, once for each window of traffic captured since.",
+    description="Go on with versions that wait for live turns, once for each window of traffic captured since, when "
+    "the budget allows it.",
 )
 def continue_shadows(_context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """A run of the version's job for each: what is made is a cache hit, the shadow report is asked for anew."""
-    requests = []
+    """A run of the version's job for each: what is made is a cache hit, the shadow report is asked for anew.
+
+    Over budget none is started: a run under this key would be told so once, and come again with other traffic only.
+    """
+    requests, over = [], []
     for registry in registries(Home.from_env()):
         for domain, number, window in waiting_shadows(registry):
+            if too_much := _over_budget(registry, domain, number):
+                over.append(f"{domain} v{number}: over budget: {too_much}")
+                continue
             key = f"{registry.tenant}/{registry.project} {domain} v{number} w{window}"
             named = {tags.DOMAIN: domain, tags.VERSION: f"v{number}", tags.ACTOR: "continue_shadows"}
             requests.append(dg.RunRequest(run_key=key, partition_key=key_of(domain, f"v{number}"), tags=named))
     if not requests:
-        return dg.SkipReason("no version waits for live turns that have come")
+        return dg.SkipReason("; ".join(over) or "no version waits for live turns that have come")
     return dg.SensorResult(run_requests=requests)
+
+
+def _over_budget(registry: Registry, domain: str, number: int) -> str:
+    from slm_assets.engines.budgeted import over_budget
+
+    plan = registry.plan(domain, number)
+    return "; ".join(over_budget(registry, plan, ["shadow"])) if plan else ""
 
 
 class Approval(dg.Config):

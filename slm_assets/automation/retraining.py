@@ -19,6 +19,7 @@ from slm_assets.registry import retrains
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry, Row
 from slm_assets.stages.cadence import retraining
+from slm_assets.stages.cadence.conducted import is_playbooks
 from slm_assets.stages.cadence.retraining import Launch
 from slm_assets.stages.cadence.schedules import crons
 from slm_assets.stages.plans import registries, registry_of
@@ -58,7 +59,8 @@ def _due(instance: dg.DagsterInstance, registry: Registry) -> list[Launch]:
             end_the_killed(instance, launch.plan)
             runs = instance.get_runs(dg.RunsFilter(tags={tags.RETRAIN: retrain_id(launch)}))
             ended = bool(runs) and all(run.is_finished for run in runs)
-            if retraining.finish(registry, launch, ended=ended) is None and not runs:
+            going_on = retraining.finish(registry, launch, ended=ended) is None
+            if going_on and not runs and not is_playbooks(launch.row, datetime.now(UTC)):
                 without.append(launch)
     retraining.ask_for_fired(registry, actor=ACTOR)
     with ExitStack() as held:
@@ -121,4 +123,4 @@ def ask_by_schedule(registry: Registry, name: str, at: datetime, cron: str) -> R
     """Ask for the retrain of one tick of a schedule; asked again, it is the same."""
     cause = f"schedule-{at:%Y-%m-%dT%H:%M}"
     reason = f"schedule: {cron}"
-    return retrains.ask(registry, name, cause, triggers=[retraining.SCHEDULE], reason=reason, actor=f"retrain_{name}")
+    return retrains.ask(registry, name, cause, triggers=[retrains.SCHEDULE], reason=reason, actor=f"retrain_{name}")

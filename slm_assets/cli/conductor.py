@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slm_assets.cli.common import Actor, AsJson, DomainName, actor_of, registry_for, show
 from slm_assets.errors import BadInputError
 from slm_assets.registry.home import Home
+
+if TYPE_CHECKING:
+    from slm_assets.registry.registry import Plan
 
 conductor_app = typer.Typer()
 
@@ -24,6 +27,9 @@ def open_(
         Path | None, typer.Option("--run-dir", help="The conductor's folder; default: a fresh one in SLM_HOME.")
     ] = None,
     window: Annotated[bool, typer.Option("--window", help="A window of live traffic, not a version.")] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Only where a retrain is due and nothing forbids it: see below.")
+    ] = False,
     reason: Annotated[str, typer.Option(help="Why, for the plan and the audit.")] = "asked for",
     by: Actor = None,
     json: AsJson = False,
@@ -31,20 +37,55 @@ def open_(
     """Open a version without running anything, or take the one that is open, as `slm run` does; or a window of
     live traffic, as `captured_traffic` does.
 
+    With --retrain it is the version of the retrain that a trigger, a schedule or an erasure asked for, by the decision
+    of the sensors (cooldown, most per week, budget); the one of an earlier execution that was not finished comes
+    first. `gate` of the JSON is `go` with the version, `deferred` where it has to wait, `held` where none is due. A
+    --version that is named is opened all the same.
+
     Example: `slm open travel`, `slm open travel --version v3` or `slm open travel --window`
     """
     from slm_assets.cli import render
     from slm_assets.cli.run import choose_version
 
+    if retrain and (new or window):
+        raise BadInputError("--retrain opens what is due", cure="leave --new and --window out")
     home = Home.from_env()
     if window:
         _open_window(home, domain, run_dir, reason, actor_of(by), json)
         return
-    _, plan = choose_version(home, domain, version=version, new=new, params={}, reason=reason, actor=actor_of(by))
+    if retrain and version is None:
+        plan = _next_retrain(domain, actor_of(by))
+        if plan is None:
+            _show_none(domain, json)
+            return
+    else:
+        _, plan = choose_version(home, domain, version=version, new=new, params={}, reason=reason, actor=actor_of(by))
     folder = run_dir or home.runs / plan.domain / plan.version / f"conducted-{uuid.uuid4().hex[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     result = {"domain": plan.domain, "version": plan.version, "run_dir": str(folder), "opened_at": plan.opened_at}
+    result |= {"gate": "go"} if retrain else {}
     show(result, json, lambda found: render.CONSOLE.print(f"{found['domain']} {found['version']} is open"))
+
+
+def _next_retrain(domain: str, actor: str) -> Plan | None:
+    from slm_assets.engines.budgeted import recover
+    from slm_assets.stages.cadence.conducted import take
+
+    registry = registry_for(domain)
+    recover(registry, domain=domain)
+    return take(registry, domain, actor=actor)
+
+
+def _show_none(domain: str, json: bool) -> None:
+    """What a playbook branches on has one word and nobody's text; a person reads why."""
+    from slm_assets.cli import render
+    from slm_assets.registry import retrains
+
+    waits = retrains.in_states(registry_for(domain), retrains.UNFINISHED, domain)
+    gate = "deferred" if waits else "held"
+    told = "; ".join(f"{row['reason']}: {row['note'] or row['state']}" for row in waits) or "no retrain is due"
+    result = {"domain": domain, "gate": gate, "version": "", "run_dir": ""}
+    show(result, json, lambda found: render.CONSOLE.print(f"{found['domain']}: {told}", markup=False))
 
 
 def _open_window(home: Home, domain: str, run_dir: Path | None, reason: str, actor: str, json: bool) -> None:

@@ -22,7 +22,8 @@ def erase(
     """Remove every captured turn of a user or a conversation: from the traffic, from datasets, labels and reports
     made of it, and from the review queue. The bytes are gone; it cannot be undone.
 
-    Models keep what they have learned: the versions trained on such turns are named, and the next one is due.
+    Models keep what they have learned: the versions trained on such turns are named, and where one of them serves the
+    next version is asked for, as by a trigger.
 
     Example: `slm erase travel --user 4711 --yes`
     """
@@ -49,7 +50,7 @@ def erase(
         render.CONSOLE.print(f"{found['turns']} turns erased, {found['files']} stored files rewritten without them")
         if found["versions"]:
             named = ", ".join(found["versions"])
-            render.CONSOLE.print(f"trained on them: {named}; train anew: slm run {domain} --new")
+            render.CONSOLE.print(f"trained on them: {named}; what becomes of it: slm triggers {domain}")
         if left:
             render.CONSOLE.print(f"{left} segments are still being written: theirs go when they are read")
 

@@ -19,7 +19,7 @@ class Quality(Block):
     reference: Reference = Field(
         default="outcome",
         description="What a live answer is held against: the oracle's, a teacher's or a reviewer's answer, or what "
-        "became of the turn (a correction names the right answer).",
+        "became of the turn (a correction names the right answer), compared with the version's earlier answers.",
     )
     drop: Share = Field(default=0.02, description="Fires when live answers match less by more than this, absolute.")
 

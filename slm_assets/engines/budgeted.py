@@ -6,11 +6,13 @@ Only stages of versions are paid for: a domain's traffic is watched whatever is 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from slm_assets.domain.budget import Budget
 from slm_assets.domain.compute import StageRun
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.registry import budget, jobs, notices
@@ -33,13 +35,12 @@ def afford(
 
     A stage that ran already and left its receipt costs nothing more.
     """
-    limits = budget_of(registry, plan).model_copy(update={"tokens": None, "usd": None})  # a stage pays its teachers
+    limits = _limits(registry, plan)
     if not limits.limits() or proof_of(request, run_dir) is not None:
         return None
     stage = request.stage
-    needs = of_machines(expected(registry, plan.domain, [stage], _runs(registry, plan))[stage])
-    what = what_of(plan.version, stage)
-    over = budget.reserve(registry, plan.domain, {what: needs}, limits, actor=envelope.actor, begin=True)
+    needs = _needs(registry, plan, [stage])
+    over = budget.reserve(registry, plan.domain, needs, limits, actor=envelope.actor, begin=True)
     if not over:
         return None
     told = "; ".join(map(str, over))
@@ -49,6 +50,25 @@ def afford(
         request=request, request_digest=request.digest, status="deferred", error=f"over budget: {told}",
         error_kind="deferred", code_version=CODE_VERSION,
     )  # fmt: skip
+
+
+def over_budget(registry: Registry, plan: Plan, stages: Iterable[str]) -> list[str]:
+    """What the budget does not allow of these stages now, in words; empty where they may run. Nothing is set aside."""
+    limits = _limits(registry, plan)
+    if not limits.limits():
+        return []
+    return [str(one) for one in budget.over(registry, plan.domain, _needs(registry, plan, stages), limits)]
+
+
+def _needs(registry: Registry, plan: Plan, stages: Iterable[str]) -> dict[str, dict[str, float]]:
+    found = expected(registry, plan.domain, stages, _runs(registry, plan))
+    return {what_of(plan.version, stage): of_machines(costs) for stage, costs in found.items()}
+
+
+def _limits(registry: Registry, plan: Plan) -> Budget:
+    return budget_of(registry, plan).model_copy(
+        update={"tokens": None, "usd": None}
+    )  # a stage pays its teachers itself
 
 
 def settle(registry: Registry, plan: Plan, receipt: StageReceipt) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from slm_assets import canonical
 from slm_assets.engines.in_process import make_cell, refuse_held
 from slm_assets.errors import HeldError
-from slm_assets.registry import windows
+from slm_assets.registry import retrains, windows
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.contract import StageReceipt
 from slm_assets.stages.requests import Subject
@@ -56,10 +56,12 @@ def leave_outcome(run_dir: Path, receipt: StageReceipt, *, held: bool = False) -
 
 
 def _passed(registry: Registry, plan: Subject, stage: str) -> bool:
-    """Whether what comes next may go on: behind `drift` only where a trigger fired."""
+    """Whether what comes next may go on: behind `drift` only where a trigger fired or a retrain waits or is made."""
     if stage == "drift":
         fired = windows.triggers(registry, plan.domain, since=plan.number)
-        return any(row["number"] == plan.number and row["verdict"] == "FIRED" for row in fired)
+        if any(row["number"] == plan.number and row["verdict"] == "FIRED" for row in fired):
+            return True
+        return bool(retrains.in_states(registry, retrains.UNFINISHED, plan.domain))
     record = record_of(registry, plan)
     return all(standing(record, stage, check).passed for check in checks_of(BY_NAME[stage]))
 

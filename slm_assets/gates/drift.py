@@ -31,11 +31,12 @@ class Bounded(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """A promoted score, taken again with the weights of the live classes: `low` its one-sided bound."""
+    """A promoted score, taken again with the weights of the live classes: `low` and `high` its one-sided bounds."""
 
     value: float
     low: float
     n: int
+    high: float = 1.0
 
 
 def mean_of(scores: ArrayLike, conversations: Groups, confidence: float) -> Interval:
@@ -61,8 +62,8 @@ def reweighted(strata: Strata, live: Mapping[str, float], effect: float, confide
         spread += (weight / mass) ** 2 / n
     effective = 1 / spread / effect
     # Wilson's interval is two-sided: its bound at 2c - 1 is the one-sided one at c.
-    low = wilson(value * effective, effective, 2 * confidence - 1)[0]
-    return Score(round(value, DIGITS), round(low, DIGITS), int(rows))
+    low, high = wilson(value * effective, effective, 2 * confidence - 1)
+    return Score(round(value, DIGITS), round(low, DIGITS), int(rows), round(high, DIGITS))
 
 
 def drop(promoted: Score, live: Interval) -> Bounded:
@@ -90,6 +91,25 @@ def ratio(now: Interval, before: Interval) -> Bounded:
         middle = (least + most) / 2
         least, most = (middle, most) if low(middle) >= 0 else (least, middle)
     return Bounded(round(value, DIGITS), round(least, DIGITS))
+
+
+def drop_told(promoted: Score, then: Score, now: Interval, before: Interval) -> Bounded:
+    """How much match was lost, and at least, by how much more often answers are complained of than `before`; `then` is
+    the promoted score for the classes of that time.
+
+    Most wrong answers are never told of, so a rate of complaints is no rate of errors. But while people complain as
+    they used to, each further complaint is at least one further error, and stands for as many as there were errors
+    for each complaint before: (now - before) max(1, (1 - then) / before), where a harder mix of classes has raised
+    `before` by (1 - promoted) / (1 - then). Complaints of right answers make that an underestimate. Margins of
+    independent numbers add as squares, as in MOVER.
+    """
+    mix = (1 - promoted.value) / (1 - then.value) if then.value < 1 else 1.0
+    risen = now.value - mix * before.value
+    sure = risen - sqrt((now.value - now.low) ** 2 + (mix * (before.high - before.value)) ** 2)
+    errors = max(1.0, (1 - then.value) / (before.value or before.high or 1.0))
+    least = max(1.0, (1 - then.high) / (before.high or 1.0))
+    margin = sqrt((errors * (risen - sure)) ** 2 + (max(risen, 0.0) * (errors - least)) ** 2)
+    return Bounded(round(errors * risen, DIGITS), round(errors * risen - margin, DIGITS))
 
 
 def conformal_cut(scores: ArrayLike, share: float) -> float | None:

@@ -43,6 +43,8 @@ _KEPT = ("version", "run_dir")
 _WINDOW = {"window": "version", "window_dir": "run_dir"}
 """The same of a window, under names of its own: a stage tells both alike."""
 
+_NAMED = '${version:+--version "$version"} ${run_dir:+--run-dir "$run_dir"} --json'
+"""What a caller named, for `slm open`."""
 _BASE: dict[str, Any] = {
     "domain": "name", "version": "version?", "run_dir": "path?",
     OPENED["version"]: "version?", OPENED["run_dir"]: "path?",
@@ -98,6 +100,7 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
             ),
         ]  # fmt: skip
     quiet = [
+        shell("waits", "Cooldown, weekly limit or budget forbid it", """echo '{"outcome":"deferred"}'""", arc("end")),
         shell("not_due", "No trigger fired", """echo '{"outcome":"not_due"}'""", arc("end")),
         shell("window_held", "A gate held the window: nothing is learnt from it", f"echo '{_WINDOW_HELD}'", arc("end")),
     ]
@@ -114,7 +117,7 @@ def retrain_orchestrator(stages: Sequence[Stage], run: StageRun) -> Step:
         _open_window(arc(watching[0].name)),
         *steps,
         *quiet,
-        _open("Open a new version, or the one that was asked for", arc("retrain"), reason="drift, by NoETL"),
+        _open_due(),
         call("retrain", "The whole chain of that version", "pipeline", inputs, arc("read_outcome"),
              result="outcome", timeout_s=chain_s),
         shell(
@@ -145,14 +148,24 @@ def _checked(stages: Sequence[Stage]) -> dict[str, Any]:
     return {"runtime": ["local", "distributed"], **gpu}
 
 
-def _open(desc: str, then: Arc, reason: str = "") -> Step:
-    """`reason`: a new version even if nothing changed. Where one was asked for, that one is made and no other."""
-    given = f""" $([ -n "$version" ] || echo --new) --reason '{reason}'""" if reason else ""
-    script = (
-        f"exec slm open '{value('domain')}'{given} ${{version:+--version \"$version\"}} "
-        '${run_dir:+--run-dir "$run_dir"} --json'
-    )
+def _open(desc: str, then: Arc) -> Step:
+    script = f"exec slm open '{value('domain')}' {_NAMED}"
     return shell("open", desc, script, then, results=_KEPT, prelude=chosen(*_KEPT), log=HOME_LOG, timeout_s=10 * MINUTE)
+
+
+def _open_due() -> Step:
+    """The version of the retrain that is due, by the decision of `slm`. Where one was named, that one and no other."""
+    said = _said('"gate": ', ("go", "deferred", "held"))
+    return shell(
+        "open",
+        "Open the version of the retrain that is due, or the one that was asked for",
+        f"outcome=$(slm open '{value('domain')}' --retrain {_NAMED})\n{said}",
+        arc("retrain", "vars.gate == 'go'"),
+        arc("waits", "vars.gate == 'deferred'"),
+        arc("not_due", "vars.gate == 'held'"),
+        arc("failed"),
+        results=("gate", *_KEPT), prelude=chosen(*_KEPT), log=HOME_LOG, timeout_s=10 * MINUTE,
+    )  # fmt: skip
 
 
 def _open_window(then: Arc) -> Step:
@@ -201,8 +214,9 @@ def _outcome(name: str) -> str:
 def _read(path: str, key: str, words: Sequence[str]) -> str:
     """Print a JSON file whose `key` has one of these words. A local condition must not see any other: a value
     with an operator in it, such as `go == go`, decides for itself."""
+    return f"outcome=$(cat '{path}')\n{_said(key, words)}"
+
+
+def _said(key: str, words: Sequence[str]) -> str:
     known = "|".join(f"*'{key}\"{word}\"'*" for word in words)
-    return f"""
-outcome=$(cat '{path}')
-case "$outcome" in {known}) printf '%s\\n' "$outcome" ;; *) exit 65 ;; esac
-"""
+    return f"""case "$outcome" in {known}) printf '%s\\n' "$outcome" ;; *) exit 65 ;; esac"""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from slm_assets.registry import retrains
 from slm_assets.registry import tables as t
 from slm_assets.registry.database import now
 from slm_assets.registry.registry import Registry, Row
@@ -54,13 +55,18 @@ def begin(registry: Registry, erasure: Row, found: Thinned) -> None:
         _update(registry, connection, erasure, detail)
 
 
-def finish(registry: Registry, erasure: Row) -> None:
-    """Say that the bytes are gone too."""
+def finish(registry: Registry, erasure: Row, due: str = "") -> None:
+    """Say that the bytes are gone too, and ask for a retrain where one is `due`: the reason, "" for none."""
     detail = {key: value for key, value in erasure["detail"].items() if key not in ("blobs", "trees")}
     with registry._database.write(f"{registry.tenant}/{registry.project}") as connection:
         _update(registry, connection, erasure, detail | {"state": DONE})
         told = {"erasure": erasure["id"], **detail}
         registry._audit(connection, erasure["actor"], "erased", erasure["domain"], None, told)
+        if due:
+            retrains.ask_within(
+                registry, connection, erasure["domain"], f"erasure-{erasure['id']}", triggers=[retrains.ERASURE],
+                reason=due, actor=erasure["actor"],
+            )  # fmt: skip
 
 
 def _update(registry: Registry, connection: Connection, erasure: Row, detail: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Retrains that were asked for, and what became of each: the one place that says whether one was launched.
 
 asked → launched → done, with deferred between them while something forbids it, or refused for good. A cause (a window
-of traffic, a tick of a schedule) asks once, however often it is reported.
+of traffic, a tick of a schedule, an erasure) asks once, however often it is reported.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from slm_assets.registry.registry import Registry, Row
 ASKED, DEFERRED, LAUNCHED, DONE, REFUSED = "asked", "deferred", "launched", "done", "refused"
 PENDING = (ASKED, DEFERRED)
 UNFINISHED = (*PENDING, LAUNCHED)
+SCHEDULE, ERASURE = "schedule", "erasure"
+"""What may stand among `triggers` beside the names of the triggers."""
 
 
 def ask(
@@ -26,23 +28,32 @@ def ask(
 ) -> Row:  # fmt: skip
     """Write down that a retrain is asked for; a cause that asked before has its row already."""
 
-    def work(connection: Connection) -> Row:
-        mine = select(t.retrains).where(*registry._is(t.retrains, domain=domain, cause=cause))
-        there = connection.execute(mine).mappings().first()
-        if there is not None:
-            return dict(there)
-        at = now()
-        connection.execute(
-            insert(t.retrains).values(
-                **registry._scope, at=at, actor=actor, domain=domain, cause=cause, window=window, number=None,
-                state=ASKED, triggers=triggers, reason=reason, changed_at=at, launched_at=None, note="",
-            )
-        )  # fmt: skip
-        detail = {"cause": cause, "triggers": triggers, "reason": reason}
-        registry._audit(connection, actor, "retrain.asked", domain, None, detail)
-        return dict(connection.execute(mine).mappings().one())
+    return registry._write(
+        lambda connection: ask_within(
+            registry, connection, domain, cause, triggers=triggers, reason=reason, actor=actor, window=window
+        )
+    )
 
-    return registry._write(work)
+
+def ask_within(
+    registry: Registry, connection: Connection, domain: str, cause: str, *, triggers: list[str], reason: str,
+    actor: str, window: int | None = None,
+) -> Row:  # fmt: skip
+    """The same in a transaction of the caller's: with what it is asked for, or not at all."""
+    mine = select(t.retrains).where(*registry._is(t.retrains, domain=domain, cause=cause))
+    there = connection.execute(mine).mappings().first()
+    if there is not None:
+        return dict(there)
+    at = now()
+    connection.execute(
+        insert(t.retrains).values(
+            **registry._scope, at=at, actor=actor, domain=domain, cause=cause, window=window, number=None,
+            state=ASKED, triggers=triggers, reason=reason, changed_at=at, launched_at=None, note="",
+        )
+    )  # fmt: skip
+    detail = {"cause": cause, "triggers": triggers, "reason": reason}
+    registry._audit(connection, actor, "retrain.asked", domain, None, detail)
+    return dict(connection.execute(mine).mappings().one())
 
 
 def move(

@@ -35,6 +35,10 @@ class Metrics:
             "slm_fallbacks", "Answers of the oracle in a release's place.", ("domain", "role", "reason"),
             registry=self._registry,
         )  # fmt: skip
+        self._unanswered = Counter(
+            "slm_unanswered", "Roles of a whole turn without an answer.", ("domain", "role", "code"),
+            registry=self._registry,
+        )  # fmt: skip
         self._problems = Counter("slm_problems", "Requests without an answer.", ("code",), registry=self._registry)
         self._seconds = Histogram(
             "slm_turn_seconds", "From a checked body to the answer.", ("domain",), buckets=_BUCKETS,
@@ -50,6 +54,9 @@ class Metrics:
             self._answered(turn.domain, role, answer.version or answer.engine).inc()
             if answer.fallback:
                 self._fallbacks.labels(turn.domain, role, answer.fallback).inc()
+
+        for role, why in turn.unanswered.items():
+            self._unanswered.labels(turn.domain, role, why.code).inc()
 
     def problem(self, code: str) -> None:
         """Count a request that got none; `code` is one of the service's own."""

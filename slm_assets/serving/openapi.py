@@ -49,6 +49,23 @@ _SOURCE: dict[str, Json] = {
         },
     },
 }
+_UNANSWERED = {
+    "type": "object",
+    "description": "Roles that have no answer, and why; the others have theirs.",
+    "additionalProperties": {
+        "type": "object",
+        "required": ["message", "code", "role", "param"],
+        "properties": {
+            "message": {"type": "string"},
+            "code": {
+                "enum": ["chain", "engine"],
+                "description": "chain: what an earlier role gave is no input for it; engine: nothing could answer.",
+            },
+            "role": {**_TEXT, "description": "The earlier role."},
+            "param": {**_TEXT, "description": "JSON path in the input of the role without an answer."},
+        },
+    },
+}
 _FEEDBACK = {
     "type": "object",
     "required": ["signal"],
@@ -129,6 +146,7 @@ def _domain(snapshot: Snapshot) -> dict[str, Any]:
         }
         paths[f"/v1/{name}/{role.id}/engine"] = {"get": _operation("Which engine it has", {})}
     turn = {"turn_id": {"type": "string"}, "roles": {"type": "object", "properties": answers}}
+    turn["unanswered"] = _UNANSWERED
     told = snapshot.domain.config.description or name
     return {
         f"/v1/review/{name}": {"get": _operation("Live turns that a person should decide", {})},

@@ -13,8 +13,8 @@ import secrets
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
 
@@ -22,7 +22,7 @@ from slm_assets.canonical import Json
 from slm_assets.domain.turns import role_input
 from slm_assets.errors import SlmError
 from slm_assets.serving.problems import Problem
-from slm_assets.serving.snapshot import Snapshot
+from slm_assets.serving.snapshot import LOG, Snapshot
 from slm_assets.stages.answering import Answer, BrokenContractError, check, respond
 from slm_assets.stages.serving import Serving
 
@@ -34,8 +34,24 @@ _LONG = ThreadPoolExecutor(1, "slm-long")
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Why a role of a whole turn has no answer. `code` chain: what the earlier role `blame` gave is no input for it,
+    at the JSON path `path`; engine: its model threw and nothing stands in."""
+
+    code: Literal["chain", "engine"]
+    message: str
+    blame: str | None = None
+    path: str | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """As a caller sees it, in the words of a problem."""
+        return {"message": self.message, "code": self.code, "role": self.blame, "param": self.path}
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn that was answered: `role` None for a whole one. `at` in seconds of the epoch."""
+    """A turn that was answered: `role` None for a whole one, of which some roles may be `unanswered`. `at` in seconds
+    of the epoch."""
 
     id: str
     at: float
@@ -44,6 +60,7 @@ class Turn:
     value: Json
     answers: Mapping[str, Answer]
     seconds: float
+    unanswered: Mapping[str, Unanswered] = field(default_factory=dict)
 
 
 def new_turn_id(domain: str, at: float) -> str:
@@ -60,16 +77,23 @@ async def answer_role(snapshot: Snapshot, role_id: str, value: Json, size: int) 
 
 
 async def answer_turn(snapshot: Snapshot, turn: Json, size: int) -> Turn:
-    """Answer a whole turn, each role with what the earlier ones gave. Problem 422 or 500."""
+    """Answer a whole turn, each role with what the earlier ones gave. A role that cannot be asked, or has no answer,
+    leaves the others theirs. Problem 422 where the turn itself is at fault, 500 where no role answered."""
     at, started = time.time(), time.perf_counter()
     answers: dict[str, Answer] = {}
+    unanswered: dict[str, Unanswered] = {}
     for role in snapshot.roles:
         serving = snapshot.engine(role.id)
         outputs = {name: answers[name].output for name in answers}
         value = role_input(serving.domain.role(role.id), turn, outputs)
-        answers[role.id] = await _answer(serving, role.id, value, size, whole=True)
+        try:
+            answers[role.id] = await _answer(serving, role.id, value, size, whole=True)
+        except _UnansweredError as error:
+            unanswered[role.id] = error.why
     name = snapshot.domain.name
-    return Turn(new_turn_id(name, at), at, name, None, turn, answers, time.perf_counter() - started)
+    if not answers and unanswered:
+        raise Problem(500, "engine", next(iter(unanswered.values())).message)
+    return Turn(new_turn_id(name, at), at, name, None, turn, answers, time.perf_counter() - started, unanswered)
 
 
 def shown(turn: Turn) -> dict[str, Any]:
@@ -80,7 +104,16 @@ def shown(turn: Turn) -> dict[str, Any]:
         "turn_id": turn.id,
         "domain": turn.domain,
         "roles": {role: answer.shown() for role, answer in turn.answers.items()},
+        "unanswered": {role: why.shown() for role, why in turn.unanswered.items()},
     }
+
+
+class _UnansweredError(Exception):
+    """A role of a whole turn has no answer, through no fault of the caller's."""
+
+    def __init__(self, why: Unanswered) -> None:
+        super().__init__(why.message)
+        self.why = why
 
 
 async def _answer(serving: Serving, role_id: str, value: Json, size: int, *, whole: bool) -> Answer:
@@ -95,7 +128,11 @@ async def _answer(serving: Serving, role_id: str, value: Json, size: int, *, who
         raise _broken(error, role_id, whole=whole) from None
     except SlmError as error:
         # What a model threw may quote the input: it stays in the service's own log.
-        raise Problem(500, "engine", f"nothing could answer for {serving.domain.name}.{role_id}") from error
+        told = f"nothing could answer for {serving.domain.name}.{role_id}"
+        if whole:
+            LOG.exception("no answer", extra={"fields": {"domain": serving.domain.name, "role": role_id}})
+            raise _UnansweredError(Unanswered("engine", told)) from None
+        raise Problem(500, "engine", told) from error
 
 
 def _alone(serving: Serving, value: Json) -> Answer:
@@ -103,12 +140,11 @@ def _alone(serving: Serving, value: Json) -> Answer:
         return respond(serving, value)
 
 
-def _broken(error: BrokenContractError, role_id: str, *, whole: bool) -> Problem:
+def _broken(error: BrokenContractError, role_id: str, *, whole: bool) -> Exception:
     if whole and error.blame:
-        return Problem(
-            500, "chain", f"the answer of {error.blame} is no input for {role_id}: {error.faults[0][1]}",
-            path=error.faults[0][0],
-        )  # fmt: skip
+        path, message = error.faults[0]
+        told = f"the answer of {error.blame} is no input for {role_id}: {message}"
+        return _UnansweredError(Unanswered("chain", told, error.blame, path))
     # In a whole turn the caller's own words stand under $.turn of a role that reads others.
     faults = [
         (f"${path.removeprefix('$.turn')}" if whole and path.startswith("$.turn") else path, message)

@@ -2,7 +2,8 @@
 
 Stored trees are named by their content, and plans and receipts name them. So a tree that held such a turn keeps its
 name and gets a manifest of files without it; the registry says which, and nothing else is believed. A model keeps
-what it has learned: the versions trained on erased turns are named, and the next one is due.
+what it has learned: the versions trained on erased turns are named, and where one of them serves, or may yet, the
+retrain that takes its place is asked for.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def thin_out(registry: Registry, domain: str) -> list[Row]:
             registry.store.retire_tree(sha256)
         for sha256 in erasure["detail"]["blobs"]:
             registry.store.remove_file(sha256)
-        erasures.finish(registry, erasure)
+        erasures.finish(registry, erasure, _due(registry, domain, erasure["detail"]["versions"]))
         carried.append(_row(registry, domain, number))
     registry.forget_log()
     shutil.rmtree(registry.home.cache, ignore_errors=True)  # vectors of erased texts among them
@@ -52,6 +53,14 @@ def thin_out(registry: Registry, domain: str) -> list[Row]:
         if left.name in ("in", "out", "scratch"):  # of a run that was killed
             shutil.rmtree(left, ignore_errors=True)
     return carried
+
+
+def _due(registry: Registry, domain: str, versions: list[str]) -> str:
+    """Why a version without the erased turns is to be made: what serves has learned from them, or what was opened
+    since and may be promoted yet. "" where only earlier versions have."""
+    serving = [flag.number for flag in registry.flags(domain).values() if flag.number]
+    learned = [version for version in versions if int(version[1:]) >= min(serving, default=1)]
+    return f"erasure: {', '.join(learned)} learned from turns that were erased" if learned else ""
 
 
 def _row(registry: Registry, domain: str, number: int) -> Row:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
 import fake_stages
 import pytest
 from filelock import FileLock
 from loops import Loop, cell
 
+from slm_assets.automation.promotions import continue_shadows
 from slm_assets.engines import in_process
 from slm_assets.engines.budgeted import recover, version_lock
 from slm_assets.engines.in_process import make_cell
@@ -160,3 +163,26 @@ def test_a_wrong_budget_is_refused_with_its_place(loop):
     found = {(f.file, f.path) for f in validate_domain(loop.home, "one") if f.severity == "error"}
     places = ("$.cpu_minutes.limit", "$.cpu_minutes.window", "$.token")
     assert found == {("budgets/one.yaml", place) for place in places}
+
+
+def test_a_version_that_waits_for_live_turns_goes_on_when_there_is_budget(loop):
+    """Its next look is paid for like any stage: over budget no run is started, and it is started once there is more."""
+    plan = fake_stages.opened(loop.home, "one")
+    for stage in STAGES:
+        if stage.name != "shadow" and not set(stage.needs) & {"shadow"}:
+            make(loop, plan, stage.name)
+    request = {"params": {"window": None}}
+    waits = cell("one", plan.number, "shadow", output="shadow", status="deferred", kind="deferred")
+    loop.registry().commit(replace(waits, receipt={**waits.receipt, "request": request}))
+    loop.window()
+    loop.budget("one", "cpu_minutes: {limit: 0.5}\n")
+
+    def tick():
+        with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
+            return continue_shadows(context)
+
+    assert "one v1: over budget: cpu_minutes: 1 asked for, 0.5 of 0.5 left" in str(tick())
+    assert make(loop, plan, "shadow").receipt.error.startswith("over budget"), "and whoever runs it is told the same"
+    loop.registry().commit(replace(waits, receipt={**waits.receipt, "request": request}))
+    loop.budget("one", "cpu_minutes: {limit: 5}\n")
+    assert [one.run_key for one in tick().run_requests] == ["local/default one v1 w1"]

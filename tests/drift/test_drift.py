@@ -137,6 +137,30 @@ def test_broken_answers_fire_validity(watched: Traffic, rows: Rows):
     assert verdicts(report)["validity"] == "FIRED" and report["triggers"]["validity"]["bound"] < 0.995
 
 
+@pytest.mark.parametrize(("engine", "version", "verdict"), [("vendor", "7", "FIRED"), ("release", "v0", "QUIET")])
+def test_broken_answers_of_engines_that_are_none_of_ours_fire_and_those_of_an_earlier_version_do_not(
+    watched: Traffic, rows: Rows, engine: str, version: str, verdict: str
+):
+    watched.write("a", live(rows, "now", 400))
+    bad = {"intent": "sing", "urgent": False}
+    watched.write("b", live(rows, "other", 200, output=bad, engine=engine, version=version))
+    report = drift_of(watched)
+    assert verdicts(report)["validity"] == verdict
+    assert ("by other engines" in sentence(report, "validity")) == (verdict == "FIRED")
+
+
+def test_complaints_are_held_against_those_of_earlier_answers(watched: Traffic, rows: Rows):
+    """Many complaints are no loss where there were as many before; three times as many are one."""
+    watched.write("a", live(rows, "old", 600, days_ago=10, complaints=0.1))
+    watched.write("b", live(rows, "now", 600, complaints=0.1))
+    report = drift_of(watched)
+    assert verdicts(report)["quality"] == "QUIET" and report["triggers"]["quality"]["value"] < 0.02
+    assert "complained of in 10.0% of turns and in 10.0% before" in sentence(report, "quality")
+    watched.write("c", live(rows, "worse", 600, complaints=0.34))
+    report = drift_of(watched)
+    assert verdicts(report)["quality"] == "FIRED" and "of window w2" in sentence(report, "quality")
+
+
 def test_an_answer_that_the_oracle_had_to_replace_was_not_valid(watched: Traffic, rows: Rows):
     instead = {"engine": "oracle", "version": None, "confidence": 1.0}
     refused = {"reason": "invalid", "confidence": 0.3}

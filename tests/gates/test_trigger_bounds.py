@@ -13,7 +13,7 @@ import pytest
 from slm_assets.domain.triggers import RetrainTriggers, Volume
 from slm_assets.gates import drift, triggers
 from slm_assets.gates.clusters import group_rows
-from slm_assets.gates.intervals import certified
+from slm_assets.gates.intervals import certified, clustering_of
 from slm_assets.gates.triggers import Measured
 
 RUNS = 400
@@ -80,6 +80,77 @@ def test_a_ratio_to_nothing_is_bounded():
     never = certified(np.zeros(500), None, 0.95)
     often = certified(np.arange(500) < 100, None, 0.95)
     assert drift.ratio(often, never).bound > 10 and drift.ratio(never, often) == (0.0, 0.0)
+
+
+class People:
+    """Answers and what users say of them: conversations share a chance of being right (intraclass correlation 0.2);
+    of wrong answers `noticed` are complained of, of right ones `grumbled`."""
+
+    def __init__(self, seed: int, *, noticed: float = 0.3, grumbled: float = 0.01) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.noticed, self.grumbled = noticed, grumbled
+
+    def turns(self, count: int, wrong: float):
+        """(whether each is wrong, its conversation)."""
+        talks = np.repeat(np.arange(count), self.rng.integers(1, 6, count))[:count]
+        chance = self.rng.beta(4 * max(wrong, 1e-9), 4 * (1 - wrong), count)[talks]
+        return self.rng.random(count) < chance, talks
+
+    def told(self, count: int, wrong: float):
+        """The interval of the share of turns that are complained of."""
+        missed, talks = self.turns(count, wrong)
+        said = self.rng.random(count) < np.where(missed, self.noticed, self.grumbled)
+        return certified(said, group_rows(talks, count), SURE)
+
+    def scored(self, wrong: float, count: int = 1_500):
+        """What an eval set says of a version that gives so many wrong answers."""
+        missed, talks = self.turns(count, wrong)
+        effect = clustering_of(~missed, group_rows(talks, count)).effect()[0]
+        return drift.reweighted({"": (count, count - missed.sum())}, {"": 1}, float(effect), SURE)
+
+
+SURE = triggers.confidence_of_each(0.95, 2)
+ALLOWED = RetrainTriggers().quality.drop
+
+
+def lost(seed: int, before: float, now: float, new: int, **users: float) -> float:
+    """The proven loss of match where the share of wrong answers went from `before` to `now`."""
+    people = People(seed, **users)
+    promoted = people.scored(before)
+    return drift.drop_told(promoted, promoted, people.told(new, now), people.told(8_000, before)).bound
+
+
+@pytest.mark.parametrize("users", [{}, {"noticed": 0.75}, {"noticed": 0.15, "grumbled": 0.002}])
+@pytest.mark.parametrize("wrong", [0.0, 0.02, 0.05, 0.12])
+def test_steady_quality_is_left_alone_whatever_users_tell(wrong: float, users: dict[str, float]):
+    assert sum(lost(seed, wrong, wrong, 2_500, **users) > ALLOWED for seed in range(25)) == 0
+
+
+@pytest.mark.parametrize("wrong", [0.05, 0.12])
+@pytest.mark.parametrize(("noticed", "new"), [(0.3, 5_000), (0.38, 4_000), (0.75, 1_500)])
+def test_ten_points_less_are_told_of_though_most_wrong_answers_are_not(wrong: float, noticed: float, new: int):
+    """As many complaints of right answers as of wrong ones would hide it: here are a third of them at most."""
+    assert sum(lost(seed, wrong, wrong + 0.1, new, noticed=noticed) > ALLOWED for seed in range(20)) >= 18
+
+
+def test_a_version_that_made_no_mistake_on_the_eval_rows_is_seen_to_make_some():
+    """What stood for an error before is then unknown, and a complaint is one."""
+    assert sum(lost(seed, 0.0, 0.1, 1_500, noticed=0.75) > ALLOWED for seed in range(20)) >= 18
+
+
+def test_what_is_proven_lost_is_lost():
+    """Complaints of right answers make the loss look smaller, never larger."""
+    for grumbled in (0.0, 0.01, 0.05):
+        over = sum(lost(seed, 0.05, 0.15, 2_500, grumbled=grumbled) > 0.1 for seed in range(60))
+        assert over <= 1, "0.4 are allowed by the bound's confidence"
+
+
+def test_a_harder_mix_of_classes_is_no_loss():
+    """Twice as many complaints, for twice as many are wrong in the classes that come now."""
+    people = People(3, noticed=0.75)
+    now, before = people.told(8_000, 0.1), people.told(8_000, 0.05)
+    easy, hard = people.scored(0.05), people.scored(0.1)
+    assert drift.drop_told(hard, easy, now, before).bound < ALLOWED < drift.drop_told(easy, easy, now, before).bound
 
 
 def test_few_rows_like_the_others_are_called_novel():

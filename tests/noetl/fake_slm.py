@@ -13,16 +13,16 @@ here={here}
 {{ printf '%s\\0' "$@"; printf '\\n\\0'; }} >> "$here/calls"
 case "$1" in
   open)
-    version=v3 run_dir=$here/run new= named=
+    version=v3 run_dir=$here/run gate= named=
     while [ $# -gt 0 ]; do
       [ "$1" = --window ] && {{ printf '{{"window": "w1", "window_dir": "%s"}}\\n' "$here/window"; exit 0; }}
-      [ "$1" = --new ] && new=yes
+      [ "$1" = --retrain ] && gate=go && [ -f "$here/answers/open" ] && gate=$(cat "$here/answers/open")
       [ "$1" = --version ] && version=$2 named=yes
       [ "$1" = --run-dir ] && run_dir=$2
       shift
     done
-    [ -z "$new" ] || [ -z "$named" ] || {{ echo 'one or the other' >&2; exit 2; }}
-    printf '{{"version": "%s", "run_dir": "%s"}}\\n' "$version" "$run_dir" ;;
+    [ -z "$gate" ] || [ -z "$named" ] || gate=go
+    printf '{{"version": "%s", "run_dir": "%s", "gate": "%s"}}\\n' "$version" "$run_dir" "$gate" ;;
   stage)
     stage=$3
     while [ $# -gt 0 ]; do

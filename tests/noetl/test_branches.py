@@ -62,13 +62,28 @@ def test_a_version_that_was_set_is_the_one_that_is_made(slm: FakeSlm, name: str)
     assert {call[8] for call in slm.calls if call[0] == "stage" and call[2] in NAMES} == {"v7"}
 
 
-def test_a_trigger_opens_a_new_version_and_says_why(slm: FakeSlm) -> None:
+def test_a_trigger_opens_the_version_of_the_retrain_that_is_due(slm: FakeSlm) -> None:
     run("retrain_orchestrator", domain="tiny")
     assert [call for call in slm.calls if call[0] == "open"] == [
         ["open", "tiny", "--window", "--json"],
-        ["open", "tiny", "--new", "--reason", "drift, by NoETL", "--json"],
+        ["open", "tiny", "--retrain", "--json"],
         ["open", "tiny", "--version", "v3", "--run-dir", str(slm.run_dir), "--json"],
     ]
+
+
+@pytest.mark.parametrize(("gate", "outcome"), [("deferred", "deferred"), ("held", "not_due")])
+def test_a_retrain_that_has_to_wait_or_is_not_due_makes_nothing(slm: FakeSlm, gate: str, outcome: str) -> None:
+    slm.answers("open", gate)
+    assert last(run("retrain_orchestrator", domain="tiny")) == {"outcome": outcome}
+    assert ran(slm) == WATCHED
+
+
+@pytest.mark.parametrize("gate", ["GO", "maybe", "go == go"])
+def test_a_decision_that_is_none_fails_the_run(slm: FakeSlm, gate: str) -> None:
+    slm.answers("open", gate)
+    with pytest.raises(RuntimeError, match="exit code"):
+        run("retrain_orchestrator", domain="tiny")
+    assert ran(slm) == WATCHED
 
 
 @pytest.mark.parametrize("version", ["", "v7"])

@@ -79,6 +79,13 @@ def test_a_window_that_is_held_or_quiet_opens_no_version(slm: FakeSlm, stage: st
     assert walk.steps[-2:] == [end, "end"] and not set(ran(slm)) & set(NAMES)
 
 
+@pytest.mark.parametrize(("gate", "end"), [("deferred", "waits"), ("held", "not_due")])
+def test_a_retrain_that_has_to_wait_or_is_not_due_makes_nothing(slm: FakeSlm, gate: str, end: str) -> None:
+    slm.answers("open", gate)
+    walk = Server(playbooks()).execute(FOLDER + "retrain_orchestrator", PAYLOAD)
+    assert walk.steps[-2:] == [end, "end"] and not set(ran(slm)) & set(NAMES)
+
+
 @pytest.mark.parametrize("how", ["fails", "silent"])
 @pytest.mark.parametrize("stage", [stage.name for stage in WATCH])
 def test_a_failure_of_the_watch_never_reaches_the_end(slm: FakeSlm, stage: str, how: str) -> None:

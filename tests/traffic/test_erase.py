@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ from slm_assets.domain.budget import Budget
 from slm_assets.engines import forget as forgetting
 from slm_assets.engines.forget import forget
 from slm_assets.errors import ArtifactError, BusyError
-from slm_assets.registry import erasures, teaching
+from slm_assets.registry import erasures, retrains, teaching
 from slm_assets.registry.budget import Drawn
-from slm_assets.registry.registry import CellRecord
+from slm_assets.registry.registry import CellRecord, Flip, Plan
 from slm_assets.stages import erase
+from slm_assets.stages.cadence import retraining
 from slm_assets.stages.plans import open_version
 from slm_assets.stages.traffic.records import Scope, pseudonym
 from tests.traffic.conftest import Traffic, outcome, turn
@@ -171,3 +174,71 @@ def test_the_command_forgets_by_the_id_that_clients_sent(traffic: Traffic, workp
     assert found["turns"] == 2 and found["pseudonym"] == WHO and found["versions"] == []
     assert b"PLANTED" not in bytes_of(traffic.home.root)
     assert place.slm("erase", "tiny").returncode == 2
+
+
+def trained(traffic: Traffic, tmp_path: Path) -> Plan:
+    """A version that serves and has learned from the person's first turn."""
+    registry, folder = traffic.registry, tmp_path / "rows"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(json.dumps({"id": "t1", "input": {"text": "PLANTED one"}}) + "\n")
+    (folder / "manifest.json").write_text(json.dumps({"rows": {"train.jsonl": {"rows": 1, "sha256": "0"}}}))
+    plan = open_version(traffic.domain, registry, actor="ada")
+    tree = registry.store.put(folder).sha256
+    result = {"summary": {"epoch": 1}, "measured": {}}
+    receipt = {"outputs": {"dataset": {"sha256": tree, "bytes": 1}}, "seconds": 1.0, "result": result}
+    registry.commit(CellRecord("tiny", plan.number, "dataset", "0" * 64, "succeeded", receipt, "r", "in_process", "a"))
+    registry.flip("tiny", [Flip("triage", "release", plan.number, tree, 0)], action="promote", actor="a", reason="b")
+    return plan
+
+
+def decided(traffic: Traffic, now: datetime | None = None) -> list[str]:
+    with ExitStack() as held:
+        found = retraining.advance(traffic.registry, held, actor="sensor", now=now)
+    return [launch.plan.version for launch in found]
+
+
+def test_an_erasure_makes_the_next_version_due_once(traffic: Traffic, tmp_path: Path):
+    some(traffic)
+    trained(traffic, tmp_path)
+    forget(traffic.domain, traffic.registry, "user", WHO, actor="officer")
+    erase.thin_out(traffic.registry, "tiny")
+    (row,) = retrains.of_domain(traffic.registry, "tiny")
+    assert (row["cause"], row["triggers"], row["state"]) == ("erasure-1", ["erasure"], retrains.ASKED)
+    assert row["reason"] == "erasure: v1 learned from turns that were erased" and row["actor"] == "officer"
+    assert decided(traffic) == ["v2"]
+    plan = traffic.registry.plan("tiny", 2)
+    assert plan is not None and plan.reason == row["reason"]
+    assert decided(traffic) == [], "once"
+
+
+def test_cooldown_and_budget_hold_for_it_and_a_version_made_since_settles_it(traffic: Traffic, tmp_path: Path):
+    some(traffic)
+    trained(traffic, tmp_path)
+    before = retrains.ask(traffic.registry, "tiny", "w9", triggers=["outcome"], reason="x", actor="a", window=9)
+    retrains.move(traffic.registry, before, retrains.LAUNCHED, number=1)
+    launched = retrains.of_domain(traffic.registry, "tiny")[0]
+    forget(traffic.domain, traffic.registry, "user", WHO, actor="officer")
+
+    def state() -> tuple[str, str]:
+        row = retrains.of_domain(traffic.registry, "tiny")[-1]
+        return row["state"], row["note"]
+
+    assert decided(traffic) == [] and state() == (retrains.DEFERRED, "v1 is still being made")
+    retrains.move(traffic.registry, launched, retrains.DONE, note="promoted")
+    assert decided(traffic) == [] and state()[1].startswith("cooldown of 24 hours")
+    flag = traffic.registry.flags("tiny")["triage"]
+    plan = open_version(traffic.domain, traffic.registry, actor="ada")
+    flip = Flip("triage", "release", plan.number, flag.release, flag.event)
+    traffic.registry.commit(
+        CellRecord("tiny", 2, "dataset", "0" * 64, "succeeded",
+                   {"outputs": {}, "seconds": 1.0, "result": {"summary": {"epoch": 1}}}, "r", "in_process", "a")
+    )  # fmt: skip
+    traffic.registry.flip("tiny", [flip], action="promote", actor="a", reason="b")
+    assert decided(traffic) == []
+    assert state() == (retrains.REFUSED, "v2 was opened after the erasure and serves")
+
+
+def test_an_erasure_that_no_serving_version_learned_from_asks_for_nothing(traffic: Traffic):
+    some(traffic)
+    forget(traffic.domain, traffic.registry, "user", WHO, actor="officer")
+    assert retrains.of_domain(traffic.registry, "tiny") == []

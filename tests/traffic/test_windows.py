@@ -119,6 +119,9 @@ def test_lines_that_are_no_turn_are_refused_with_their_place_and_the_file_stays(
     assert not path.exists() and path.with_name("mixed.jsonl.refused").exists()
     verdict = next(v for v in traffic.registry.verdicts("tiny", 1) if v["gate"] == "envelope")
     assert verdict["verdict"] == "FAIL" and "2 of 3 records" in verdict["reason"]
+    path = traffic.drop("named.jsonl", json.dumps({**turn("t2"), "turn_id": "t\0two"}))
+    _, made = traffic.capture()
+    assert ids(traffic.turns(made, tmp_path)) == ["t1"] and path.with_name("named.jsonl.refused").exists()
     path = traffic.drop("torn.jsonl.gz", "this is no gzip")
     _, made = traffic.capture()
     assert ids(traffic.turns(made, tmp_path)) == ["t1"] and path.with_name("torn.jsonl.gz.refused").exists()

@@ -63,7 +63,7 @@ Record = TurnRecord | OutcomeRecord | ShadowRecord
 def why_kept(record: TurnRecord) -> Kept | None:
     """Why a turn is kept as soon as it was answered; None: only if a bad outcome follows."""
     answers = record.turn.answers.values()
-    if any(answer.error for answer in answers):
+    if record.turn.unanswered or any(answer.error for answer in answers):
         return "error"
     if any(not answer.valid or answer.fallback == "invalid" for answer in answers):
         return "invalid"
@@ -86,6 +86,7 @@ def redacted(record: Record, redact: Redactor) -> dict[str, Json]:
         "input": clean(record.turn.value),
         "outputs": {role: clean(answer.output) for role, answer in answers.items()},
         "errors": {role: clean(answer.error) for role, answer in answers.items() if answer.error},
+        "unanswered": {role: clean(why.message) for role, why in record.turn.unanswered.items()},
     }
 
 
@@ -108,6 +109,9 @@ def turn_line(record: TurnRecord, words: dict[str, Json], kept: Kept) -> dict[st
         "answers": {
             role: {**answer.shown(), "output": outputs[role], "error": errors.get(role, "")}
             for role, answer in turn.answers.items()
+        },
+        "unanswered": {
+            role: {**why.shown(), "message": words["unanswered"][role]} for role, why in turn.unanswered.items()
         },
         "seconds": round(turn.seconds, 6),
         "sampled": in_sample,

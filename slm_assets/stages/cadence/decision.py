@@ -16,7 +16,8 @@ WEEK = timedelta(days=7)
 class Situation:
     """What is known when a retrain is decided.
 
-    `by_trigger`: asked for by traffic; a schedule knows no cooldown. `launches`: when retrains of this domain were
+    `by_trigger`: asked for by traffic or an erasure; a schedule knows no cooldown. `needless`: why it is needed no
+    more, "" where it is. `launches`: when retrains of this domain were
     launched, and `by_triggers` those of them by triggers. `under_way`: the version that is being made, "" for none.
     `unseen`: what serves now was judged by no window yet. `over`: what the budget does not allow.
     """
@@ -27,6 +28,7 @@ class Situation:
     policy: RetrainTriggers
     launches: Sequence[datetime] = ()
     by_triggers: Sequence[datetime] = ()
+    needless: str = ""
     under_way: str = ""
     unseen: bool = False
     over: Sequence[str] = ()
@@ -49,6 +51,8 @@ def decide(known: Situation) -> Decision:
 def _against(known: Situation) -> Iterator[Decision]:
     if not known.enabled:
         yield Decision(REFUSED, "improvement.status is deferred: nothing is retrained by itself")
+    if known.needless:
+        yield Decision(REFUSED, known.needless)
     if known.under_way and not known.by_trigger:
         yield Decision(REFUSED, f"{known.under_way} is being made already")
     if known.under_way:

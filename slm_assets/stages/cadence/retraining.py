@@ -23,7 +23,6 @@ from slm_assets.stages.standing import Record, held_before, record_of
 from slm_assets.stages.state import outcome
 from slm_assets.stages.table import STAGES
 
-SCHEDULE = "schedule"
 MOST = 5
 """Versions opened in one go: a tick must end in time, and the others are there at the next one."""
 _FINAL = ("promoted", "held", "deferred", "failed")
@@ -84,9 +83,10 @@ def reason_of(fired: dict[str, str]) -> str:
 
 
 def advance(
-    registry: Registry, held: ExitStack, *, actor: str, now: datetime | None = None, domain: str | None = None
-) -> list[Launch]:
-    """Decide every retrain that waits; returns those launched now.
+    registry: Registry, held: ExitStack, *, actor: str, now: datetime | None = None, domain: str | None = None,
+    note: str = "",
+) -> list[Launch]:  # fmt: skip
+    """Decide every retrain that waits; returns those launched now, with a `note` on them.
 
     Until `held` is closed nobody else starts their runs: so a run of this process is not started by a sensor too.
     """
@@ -104,7 +104,7 @@ def advance(
                 continue
             window = judged.get(row["domain"])
             unseen = window is not None and window["serving"] != serving.get(row["domain"], {})
-            found = _one(registry, row, moment, unseen=unseen, actor=actor)
+            found = _one(registry, row, moment, unseen=unseen, actor=actor, note=note)
             if found:
                 launched.append(found)
                 held.enter_context(own.pop_all())
@@ -116,7 +116,7 @@ def alone(registry: Registry, domain: str) -> AbstractContextManager[bool]:
     return registry.alone(f"retrain {domain}")
 
 
-def _one(registry: Registry, row: Row, now: datetime, *, unseen: bool, actor: str) -> Launch | None:
+def _one(registry: Registry, row: Row, now: datetime, *, unseen: bool, actor: str, note: str) -> Launch | None:
     try:
         settings = settings_of(registry.home, row["domain"])
         needs = _needs(registry, row["domain"])
@@ -124,7 +124,7 @@ def _one(registry: Registry, row: Row, now: datetime, *, unseen: bool, actor: st
         known = situation(registry, row, settings, now, unseen=unseen, over=over)
         decision = decide(known)
         if decision.state == retrains.LAUNCHED:
-            return _launch(registry, row, settings, needs, now, actor)
+            return _launch(registry, row, settings, needs, now, actor, note)
     except BusyError:
         return None  # somebody works on it: the next tick
     except SlmError as error:
@@ -143,19 +143,36 @@ def situation(
     return Situation(
         now=now,
         enabled=settings.enabled,
-        by_trigger=row["window"] is not None,
+        by_trigger=_by_trigger(row),
         policy=settings.triggers,
         launches=[datetime.fromisoformat(one["launched_at"]) for one in launched],
-        by_triggers=[datetime.fromisoformat(one["launched_at"]) for one in launched if one["window"] is not None],
+        by_triggers=[datetime.fromisoformat(one["launched_at"]) for one in launched if _by_trigger(one)],
+        needless=_needless(registry, row),
         under_way=f"v{under_way[0]['number']}" if under_way else "",
-        unseen=unseen,
+        unseen=unseen and row["window"] is not None,
         over=[str(one) for one in over],
     )
 
 
+def _by_trigger(row: Row) -> bool:
+    return bool(row["triggers"] != [retrains.SCHEDULE])
+
+
+def _needless(registry: Registry, row: Row) -> str:
+    """An erasure is done with once everything that serves was opened after it."""
+    if row["triggers"] != [retrains.ERASURE]:
+        return ""
+    serving = {flag.number for flag in registry.flags(row["domain"]).values() if flag.number}
+    plans = [plan for plan in registry.plans(row["domain"]) if plan.number in serving]
+    if not plans or any(plan.opened_at < row["at"] for plan in plans):
+        return ""
+    return f"{', '.join(f'v{number}' for number in sorted(serving))} was opened after the erasure and serves"
+
+
 def _launch(
-    registry: Registry, row: Row, settings: Settings, needs: dict[str, dict[str, float]], now: datetime, actor: str
-) -> Launch | None:
+    registry: Registry, row: Row, settings: Settings, needs: dict[str, dict[str, float]], now: datetime, actor: str,
+    note: str,
+) -> Launch | None:  # fmt: skip
     domain = row["domain"]
     plan = _opened(registry, row)
     if plan is None:
@@ -164,10 +181,10 @@ def _launch(
     wanted = {what_of(plan.version, stage): of_machines(costs) for stage, costs in needs.items()}
     over = budget.reserve(registry, domain, wanted, settings.budget, actor=actor, at=now)
     if over:  # somebody else spent it in the meantime; the version stays open for when it is there again
-        note = f"over budget: {'; '.join(map(str, over))}"
-        _told(registry, row, Decision(retrains.DEFERRED, note, budget=True))
+        why = f"over budget: {'; '.join(map(str, over))}"
+        _told(registry, row, Decision(retrains.DEFERRED, why, budget=True))
         return None
-    if not retrains.move(registry, row, retrains.LAUNCHED, number=plan.number):
+    if not retrains.move(registry, row, retrains.LAUNCHED, number=plan.number, note=note):
         return None
     launched = retrains.one(registry, domain, plan.number)
     assert launched is not None

@@ -196,6 +196,8 @@ def turn_of(value: Json, scope: Scope, redactor: Redactor, name: str, arrived: s
     signals = [{"signal": item} if isinstance(item, str) else item for item in _list(outcomes)]
     if not all(isinstance(item, dict) and isinstance(item.get("signal"), str) for item in signals):
         raise BadInputError("no turn: expected outcomes [{signal, role, detail}]")
+    if not str(value.get("turn_id") or "").isprintable():
+        raise BadInputError("no turn: a turn_id of printable characters is expected")  # a key: Postgres takes no NUL
     at = _time(value.get("at"), arrived)
     rate = _share(value.get("rate"), 1.0)
 

@@ -2,7 +2,8 @@
 
 A turn:    {"kind": "turn", "turn_id", "at", "tenant", "project", "domain", "role", "conversation", "user",
             "input", "answers": {role: {"output", "engine", "version", "confidence", "valid", "fallback", "error", …}},
-            "seconds", "sampled", "rate", "kept", "probability", "source"}
+            "unanswered": {role: {"message", "code", "role", "param"}}, "seconds", "sampled", "rate", "kept",
+            "probability", "source"}
 An outcome: {"kind": "outcome", "turn_id", "at", "role", "signal", "detail", …}
 
 `conversation` and `user` are pseudonyms; every text of a user, a model or a tool is redacted.

@@ -86,7 +86,7 @@ def _why(turn: Turn, policy: Relabel, uncovered: Asked, disagrees: Asked) -> Ite
     matters = True
     if any(outcome["signal"] not in GOOD for outcome in turn["outcomes"]):
         yield WHY[NEGATIVE]
-    elif any(answer["error"] or not answer["valid"] for answer in answers):
+    elif turn.get("unanswered") or any(answer["error"] or not answer["valid"] for answer in answers):
         yield WHY[BROKEN]
     elif uncovered(turn):
         yield WHY[UNCOVERED]

@@ -27,8 +27,9 @@ OTHERS_VALUE, WORDS, UNSURE = 4, 8, 16
 NEW_BITS = {
     "value": NEW_VALUE, "place": NEW_PLACE, "other_output": OTHERS_VALUE, "words": WORDS, "unsure": UNSURE,
 }  # fmt: skip
-NOBODY, OWN, INSTEAD, OTHER = 0, 1, 2, 3
-"""Who answered a role: nobody, what serves it now, the oracle in the place of it, another engine or version."""
+NOBODY, OWN, INSTEAD, OTHER, FOREIGN = 0, 1, 2, 3, 4
+"""Who answered a role: nobody, what serves it now, the oracle in the place of it, another version or the oracle by
+itself, an engine that is none of ours."""
 _TRIED = frozenset({"error", "invalid", "low_confidence"})
 
 
@@ -57,8 +58,9 @@ class Reading:
     """One pass over the turns; `serves` role → what serves it, `known` what training held, or None.
 
     Of the sampled turns of the judged days: `newest` (whether the newest window brought it), `conversation`, `said`
-    (its outcomes, a bit each), `new` (NEW_BITS) and the columns `of` each role; `before` and `said_before` are
-    conversation and outcomes of those of the baseline.
+    (its outcomes, a bit each), `new` (NEW_BITS) and the columns `of` each role; `before`, `said_before` and `earlier`
+    are conversation, outcomes and columns of each role of those of the baseline; `earlier` only where answers are
+    judged by their outcomes, which are then compared with those before.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Reading:
         self.newest, self.conversation = array("b"), array("q")
         self.said, self.new = array("q"), array("b")
         self.of = {role: RoleColumns() for role in self.roles}
+        by_outcome = domain.triggers.quality.reference == "outcome"
+        self.earlier = {role: RoleColumns(names=own.names) for role, own in self.of.items() if by_outcome}
         self.cut = min((own.cut for own in serves.values()), default=0)
         self._unsure_under = {
             role: own.score["confidence"]["cut"] if own.score else None for role, own in serves.items()
@@ -93,7 +97,7 @@ class Reading:
     def read(self, turns: Iterable[tuple[int, dict[str, Any]]], bounds: Bounds) -> None:
         """Take all turns in."""
         cut, newest = self.cut, bounds.newest
-        roles = list(self.of.items())
+        roles, earlier = list(self.of.items()), list(self.earlier.items())
         for window, turn in turns:
             at = turn["at"]
             said = self._said(turn) if turn["outcomes"] else 0
@@ -103,6 +107,8 @@ class Reading:
                 if at >= bounds.before and turn["sampled"]:
                     self.before.append(self._conversation(turn["conversation"]))
                     self.said_before.append(said)
+                    for role, columns in earlier:
+                        self._role(role, columns, turn)
                 continue
             self.turns += 1
             self.first, self.last = min(self.first or at, at), max(self.last, at)
@@ -131,6 +137,8 @@ class Reading:
         """Whether a turn gives the next dataset a label: its answers are valid and sure enough and nobody complained,
         or one was corrected within the contract."""
         answers = turn["answers"]
+        if turn.get("unanswered"):
+            return False
         if said & self.bad:
             return any(self.matching.corrected(role, turn) is not None for role in answers)
         for role, answer in answers.items():
@@ -208,6 +216,8 @@ class _NoCapture:
 
 def _by(answer: Mapping[str, Any], serves: Serves, at: str) -> int:
     engine = answer["engine"]
+    if engine not in ("release", "oracle"):
+        return FOREIGN
     if serves.version is None:
         return OWN if engine == "oracle" else OTHER
     if engine == "release":

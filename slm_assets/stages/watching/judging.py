@@ -19,13 +19,7 @@ from slm_assets.gates.clusters import Groups, group_rows
 from slm_assets.gates.intervals import certified, proportion
 from slm_assets.gates.triggers import Measured
 from slm_assets.gates.types import LiveMetric, Trigger, TriggerName
-from slm_assets.stages.watching.columns import (
-    INSTEAD,
-    NEW_BITS,
-    OWN,
-    Reading,
-    RoleColumns,
-)
+from slm_assets.stages.watching.columns import FOREIGN, INSTEAD, NEW_BITS, OWN, Reading
 from slm_assets.stages.watching.matching import UNKNOWN
 
 Mask = NDArray[np.bool_]
@@ -70,20 +64,40 @@ class Judging:
         scored = {role: own.score[by] for role, own in self.reading.serves.items() if own.score is not None}
         sure = triggers.confidence_of_each(self.policy.confidence, len(self.looks) * len(scored))
         for role, score in scored.items():
-            columns = self.reading.of[role]
-            right = self._padded(columns.right)
+            right, stratum, names = self._answers(role)
             for look in self.looks:
-                rows = look.now & (right != UNKNOWN)
-                promoted = drift.reweighted(score["strata"], _mix(columns, rows[self.before :]), score["effect"], sure)
-                if promoted is None:
+                rows, before = (part & (right != UNKNOWN) for part in (look.now, look.before))
+                promoted, then = (
+                    drift.reweighted(score["strata"], _mix(names, stratum[part]), score["effect"], sure)
+                    for part in (rows, before)
+                )
+                if promoted is None or then is None:
                     continue
-                interval = certified(right[rows] == 1, self._groups_of(rows), sure)
-                value, bound = drift.drop(promoted, interval)
-                found.append(Measured(value, bound, int(rows.sum()), role, look.within, promoted.value))
+                about = role
+                if self.reading.earlier and before.sum() >= self.policy.min_turns:
+                    told, used = (certified(right[part] == 0, self._groups_of(part), sure) for part in (rows, before))
+                    value, bound = drift.drop_told(promoted, then, told, used)
+                    about = f"{role}, complained of in {told.value:.1%} of turns and in {used.value:.1%} before"
+                else:
+                    interval = certified(right[rows] == 1, self._groups_of(rows), sure)
+                    value, bound = drift.drop(promoted, interval)
+                found.append(Measured(value, bound, int(rows.sum()), about, look.within, promoted.value))
                 if look is self.looks[0] and rows.any():
                     live.append(self._metric("match", right == 1, rows, role))
                     live.append(LiveMetric(role=role, metric="promoted", value=promoted.value, n=promoted.n))
         return found, live
+
+    def _answers(self, role: str) -> tuple[NDArray[Any], NDArray[Any], Mapping[str, int]]:
+        """Whether each turn was answered right, its class, and the classes' numbers; of the baseline nothing is known
+        unless answers are judged by their outcomes."""
+        own, earlier = self.reading.of[role], self.reading.earlier.get(role)
+        unknown = np.full(self.before, UNKNOWN)
+        columns = (earlier.right, earlier.stratum) if earlier else (unknown, unknown)
+        right, stratum = (
+            np.concatenate([np.asarray(then, dtype=np.int64), np.asarray(now, dtype=np.int64)])
+            for then, now in zip(columns, (own.right, own.stratum), strict=True)
+        )
+        return right, stratum, own.names
 
     def outcome(self) -> tuple[list[Measured], list[LiveMetric]]:
         """How often each bad outcome came, now and before."""
@@ -108,19 +122,24 @@ class Judging:
         return found, live
 
     def validity(self) -> tuple[list[Measured], list[LiveMetric]]:
-        """Answers within their contract, of what serves each role."""
+        """Answers within their contract, of what serves each role, and of engines that are none of ours."""
         found, live = [], []
-        sure = triggers.confidence_of_each(self.policy.confidence, len(self.looks) * len(self.reading.of))
+        answers: list[tuple[str, Mask, Mask]] = []
         for role, columns in self.reading.of.items():
             by, valid = self._padded(columns.by), self._padded(columns.valid) == 1
             answered = (by == OWN) | (by == INSTEAD)
-            for look in self.looks:
-                rows = look.now & answered
-                interval = certified(valid[rows], self._groups_of(rows), sure)
-                found.append(Measured(interval.value, interval.high, interval.n, role, look.within))
+            answers.append((role, answered, valid))
+            if (foreign := by == FOREIGN).any():
+                answers.append((f"{role} by other engines", foreign, valid))
             rows = self.looks[0].now & answered
             live.append(self._metric("validity", valid, rows, role))
             live.append(self._metric("instead", by == INSTEAD, rows, role))
+        sure = triggers.confidence_of_each(self.policy.confidence, len(self.looks) * len(answers))
+        for about, answered, valid in answers:
+            for look in self.looks:
+                rows = look.now & answered
+                interval = certified(valid[rows], self._groups_of(rows), sure)
+                found.append(Measured(interval.value, interval.high, interval.n, about, look.within))
         return found, live
 
     def distribution(self) -> tuple[list[Measured], list[LiveMetric]]:
@@ -188,7 +207,7 @@ def judge(
     return verdicts, live
 
 
-def _mix(columns: RoleColumns, rows: Mask) -> dict[str, float]:
+def _mix(names: Mapping[str, int], classes: NDArray[Any]) -> dict[str, float]:
     """Class → how many of these turns were answered with it."""
-    counts = np.bincount(np.asarray(columns.stratum)[rows], minlength=len(columns.names)) if rows.any() else ()
-    return {name: float(counts[code]) for name, code in columns.names.items()} if len(counts) else {}
+    counts = np.bincount(classes, minlength=len(names)) if len(classes) else ()
+    return {name: float(counts[code]) for name, code in names.items()} if len(counts) else {}
