@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slm_assets.canonical import Json
 from slm_assets.domain.config import Role
 from slm_assets.domain.turns import role_input
-from slm_assets.models.base import Predictor
+from slm_assets.models.base import Predictor, forget
 from slm_assets.models.chain import answer_turn
 from slm_assets.stages.rows_io import LabelledRow
 
@@ -48,9 +48,11 @@ def measure(
     challengers = {role.id: engines[role.id]["challenger"] for role in roles}
     whole = []
     for row in rows:
+        forget(challengers.values())
         started = time.perf_counter()
         answer_turn(roles, challengers, row.turn)
         whole.append((time.perf_counter() - started) * 1e3)
+    forget(challengers.values())
     started = time.perf_counter()
     for role in roles:
         challengers[role.id].predict_many([role_input(role, row.turn, row.labels) for row in rows])
@@ -60,6 +62,7 @@ def measure(
 
 
 def _milliseconds(engine: Predictor, value: Json) -> float:
+    forget([engine])  # challenger and incumbent may share what they remember
     started = time.perf_counter()
     engine.predict(value)
     return (time.perf_counter() - started) * 1e3
