@@ -37,8 +37,8 @@ def learning_curve(
     """Train each recipe (default: the config's) on growing shares of four fifths of the train rows, and score the
     fifth that is left; returns what `slm bench --curve --json` prints.
 
-    A share holds every smaller one. The test file is not read. `tell` hears of each point. BadInputError where the benchmark or its data is
-    missing, or a recipe is none.
+    A share holds every smaller one. The test file is not read. `tell` hears of each point. BadInputError where the
+    benchmark or its data is missing, or a recipe is none.
     """
     folder, source = places(name, data, root)
     points = []

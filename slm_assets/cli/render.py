@@ -256,7 +256,7 @@ def curve(result: dict[str, Any]) -> None:
 def curve_point(point: dict[str, Any]) -> None:
     """A point as it is found; a curve takes a while."""
     found = ", ".join(f"{name} {number(m['value'])}" for name, m in point["metrics"].items())
-    sys.stderr.write(f"{point['recipe']}, {point['n_train']} rows: {found}\n")
+    ERRORS.print(escape(f"{point['recipe']}, {point['n_train']} rows: {found}"), soft_wrap=True)
 
 
 def paint(word: str) -> str:
