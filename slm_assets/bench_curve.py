@@ -42,7 +42,8 @@ def learning_curve(
     """
     folder, source = places(name, data, root)
     points = []
-    for recipe in recipes or [None]:
+    chosen: Sequence[str | None] = recipes or [None]
+    for recipe in chosen:
         with laid_out(folder, source, recipe) as laid:
             _hold_out(laid)
             for share in SHARES:
