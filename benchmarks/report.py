@@ -318,9 +318,11 @@ def _scores(metrics: dict[str, Record], *, spread: str, judged: bool) -> str:
 def _cost(record: Record) -> str:
     result = record["result"]
     latency = result["latency_ms"]
-    return (
-        f"Training took {result['train_seconds']:.1f} s; p50 {latency['p50']:.2f} ms and p95 {latency['p95']:.2f} ms a "
-        f"turn, {_bytes(result['checkpoint_bytes'])}.\n" + _busy(record)
+    times = "the time of a turn is not known"
+    if latency is not None:
+        times = f"p50 {latency['p50']:.2f} ms and p95 {latency['p95']:.2f} ms a turn"
+    return f"Training took {result['train_seconds']:.1f} s; {times}, {_bytes(result['checkpoint_bytes'])}.\n" + _busy(
+        record
     )
 
 

@@ -29,7 +29,7 @@ from slm_assets.engines.in_process import make_cell
 from slm_assets.errors import BadInputError, SlmError
 from slm_assets.gates.metrics import values_at
 from slm_assets.gates.spans import span_counts, span_f1
-from slm_assets.models.base import Prediction
+from slm_assets.models.base import Prediction, forget
 from slm_assets.models.chain import answer_turn
 from slm_assets.models.ladder import RUNGS
 from slm_assets.registry.home import Home
@@ -194,6 +194,7 @@ def predict_eval(domain: Domain, registry: Registry, plan: Plan) -> tuple[Answer
         answer_turn(domain.config.roles, engines, row["input"])
     answered, latencies = [], []
     for row in rows:
+        forget(engines.values())
         started = time.perf_counter()
         answers = answer_turn(domain.config.roles, engines, row["input"])
         latencies.append((time.perf_counter() - started) * 1e3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,23 +27,30 @@ _SHOWN: Final = ("value", "low", "high", "n")
 
 
 def learning_curve(
-    name: str, *, recipes: Sequence[str] = (), data: Path | None = None, root: Path | None = None
+    name: str,
+    *,
+    recipes: Sequence[str] = (),
+    data: Path | None = None,
+    root: Path | None = None,
+    tell: Callable[[dict[str, Any]], None] = lambda point: None,
 ) -> dict[str, Any]:
     """Train each recipe (default: the config's) on growing shares of four fifths of the train rows, and score the
     fifth that is left; returns what `slm bench --curve --json` prints.
 
-    A share holds every smaller one. The test file is not read. BadInputError where the benchmark or its data is
-    missing, or a recipe is none.
+    A share holds every smaller one. The test file is not read. `tell` hears of each point. BadInputError where the
+    benchmark or its data is missing, or a recipe is none.
     """
     folder, source = places(name, data, root)
     points = []
-    for recipe in recipes or [None]:
+    chosen: Sequence[str | None] = recipes or [None]
+    for recipe in chosen:
         with laid_out(folder, source, recipe) as laid:
             _hold_out(laid)
             for share in SHARES:
                 part = laid.parent / f"share{share}" / laid.name
                 shutil.copytree(laid, part)
                 points.append({"recipe": named(laid, recipe), "share": share, **_point(part, share)})
+                tell(points[-1])
     return {
         "benchmark": name,
         "protocol": "nested shares of four fifths of train, scored on the fifth; grouped; intervals are 95 %",

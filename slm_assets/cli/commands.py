@@ -238,7 +238,7 @@ def bench(
     if curve and (final or predictions or permute_labels):
         raise BadInputError("--curve reads no test file", cure="leave out --final, --predictions and --permute-labels")
     if curve:
-        show(learning_curve(name, recipes=recipe or (), data=data), json, render.curve)
+        show(learning_curve(name, recipes=recipe or (), data=data, tell=render.curve_point), json, render.curve)
         return
     if recipe and len(recipe) > 1:
         raise BadInputError("several recipes are compared by --curve alone", cure="give one --recipe, or --curve")

@@ -265,6 +265,12 @@ def curve(result: dict[str, Any]) -> None:
     CONSOLE.print(table)
 
 
+def curve_point(point: dict[str, Any]) -> None:
+    """A point as it is found; a curve takes a while."""
+    found = ", ".join(f"{name} {number(m['value'])}" for name, m in point["metrics"].items())
+    ERRORS.print(escape(f"{point['recipe']}, {point['n_train']} rows: {found}"), soft_wrap=True)
+
+
 def paint(word: str) -> str:
     """A verdict or outcome in its colour."""
     colour = COLOURS.get(word)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,14 @@ class Prediction:
     valid: bool = True
     spans: tuple[Span, ...] = ()
     by: str = ""
+
+
+def forget(engines: Iterable[object]) -> None:
+    """Let engines drop what they remember of earlier inputs: what is timed is an answer to a new one."""
+    for engine in engines:
+        drop = getattr(engine, "forget", None)
+        if drop is not None:
+            drop()
 
 
 class Predictor(Protocol):

@@ -15,6 +15,7 @@ import pytest
 from slm_assets.canonical import Json
 from slm_assets.errors import ArtifactError, BadInputError
 from slm_assets.models import ladder
+from slm_assets.models.base import forget
 from slm_assets.models.encoder import files, session
 from slm_assets.models.encoder.rung import load, save, train
 
@@ -240,3 +241,18 @@ def test_values_of_texts_are_found_by_the_same_tagger(tmp_path):
     answer = load(role, schema).predict({"text": "please pay Otto today"})
     assert answer.output == {"about": "pay", "who": "Otto"}
     assert [(s.output_path, s.start, s.end) for s in answer.spans] == [("/who", 11, 15)]
+
+
+def test_what_is_timed_is_a_text_that_is_not_remembered(checkpoint, monkeypatch):
+    computed: list[str] = []
+    encode = session.Encoder._encode
+    monkeypatch.setattr(session.Encoder, "_encode", lambda self, text: computed.append(text) or encode(self, text))
+    monkeypatch.setattr(session, "_OPEN", {})
+    model = load(checkpoint, SCHEMA)
+    computed.clear()
+    for _ in range(2):
+        model.predict({"text": "again"})
+    assert computed == ["again"]
+    forget([model, object()])
+    model.predict({"text": "again"})
+    assert computed == ["again", "again"]

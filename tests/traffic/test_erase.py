@@ -48,6 +48,8 @@ def test_nothing_is_left_of_a_user_and_everything_of_the_others(traffic: Traffic
     some(traffic)
     traffic.write("a", [turn("t5", "PLANTED four", user=WHO)])
     traffic.write("b", [turn("t6", "PLANTED five", user=WHO)], seal=False)
+    traffic.home.cache.mkdir()
+    (traffic.home.cache / "vectors").write_text("what was computed from PLANTED one")
     assert b"PLANTED" in bytes_of(traffic.home.root)
     done, left = forget(traffic.domain, traffic.registry, "user", WHO, actor="officer")
     assert done["detail"]["state"] == "done" and done["detail"]["turns"] == 2

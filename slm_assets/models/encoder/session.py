@@ -47,6 +47,10 @@ class Encoder:
         """The vector of a text, of length 1."""
         self.size = len(self.encode("a"))
 
+    def forget(self) -> None:
+        """Compute again what is remembered."""
+        self.encode.cache_clear()
+
     def _encode(self, text: str) -> Vector:
         ids = np.asarray([self._tokenizer.encode(text).ids], np.int64)
         given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}

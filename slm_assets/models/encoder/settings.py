@@ -38,7 +38,7 @@ OWN: Final = tuple(field.name for field in fields(EncoderSettings))
 def from_hyperparams(values: Mapping[str, Any]) -> tuple[EncoderSettings, LinearSettings]:
     """Both rungs' settings; an unknown key or a wrong value is a BadInputError."""
     own = {key: value for key, value in values.items() if key in OWN}
-    rest = DEFAULTS | {key: value for key, value in values.items() if key not in OWN}
+    rest = {**DEFAULTS, **{key: value for key, value in values.items() if key not in OWN}}
     _check(own, "encoder", lambda v: isinstance(v, str) and _NAME.fullmatch(v), "a name such as owner/model, or null")
     _check(own, "encoder_digest", lambda v: isinstance(v, str) and _DIGEST.fullmatch(v), "64 hexadecimal digits")
     _check(own, "quantize", lambda v: v == "int8", "int8 or null")

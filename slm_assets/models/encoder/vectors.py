@@ -39,6 +39,10 @@ class TextEmbedder:
         scaled: Vector = vector * np.float32(self.weight)
         return scaled
 
+    def forget(self) -> None:
+        """Compute again what is remembered."""
+        self.encoder.forget()
+
 
 def vectors_of(encoder: Encoder, texts: Sequence[str], tell: Callable[[float], None]) -> dict[str, Vector]:
     """Text → vector, read from $SLM_HOME/cache where they are known, else computed and kept there."""

@@ -38,6 +38,10 @@ class Embedder(Protocol):
         """The vector of a text."""
         ...
 
+    def forget(self) -> None:
+        """Compute again what is remembered."""
+        ...
+
 
 @dataclass
 class Parts:

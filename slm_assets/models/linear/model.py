@@ -130,6 +130,11 @@ class LinearModel:
         """Answer one input: any JSON value, also one unlike the training rows."""
         return self._decode(_Turn(self, value))
 
+    def forget(self) -> None:
+        """Drop the vectors that are remembered of earlier texts."""
+        if self.features.embedder is not None:
+            self.features.embedder.forget()
+
     def sum_rows(self, index: NDArray[np.int64], amounts: Weights) -> Weights:
         """Scores that some features add; one order of additions on every machine."""
         out: Weights = np.add.reduce(self.weights.take(index, axis=0) * amounts[:, None], axis=0)
