@@ -213,14 +213,15 @@ def _undecided(registry: Registry, plan: Plan) -> set[str]:
 
 
 def _role_ids(registry: Registry, plan: Plan) -> list[str]:
-    return [role["id"] for role in _config(registry, plan)["roles"]]
+    return [role["id"] for role in config_block(registry, plan)["roles"]]
 
 
 def _recipe(registry: Registry, plan: Plan) -> str:
-    return str((_config(registry, plan).get("model") or {}).get("recipe", ""))
+    return str((config_block(registry, plan).get("model") or {}).get("recipe", ""))
 
 
-def _config(registry: Registry, plan: Plan) -> dict[str, Any]:
+def config_block(registry: Registry, plan: Plan) -> dict[str, Any]:
+    """The config that a version was opened with, as it was written."""
     import yaml
 
     config: dict[str, Any] = yaml.safe_load(registry.store.read(plan.config, "slm.config.yaml"))
