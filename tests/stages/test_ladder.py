@@ -10,6 +10,7 @@ import pytest
 
 from slm_assets import api
 from slm_assets.assets.experiments import of_stage
+from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.ladder import Step, of_step, own_hyperparams
 from slm_assets.domain.loading import load_domain
 from slm_assets.engines.in_process import Outcome, make_cell
@@ -21,8 +22,10 @@ from slm_assets.serving.engines import Engines
 from slm_assets.serving.pages.facts import facts
 from slm_assets.serving.pages.routes import _templates
 from slm_assets.stages.answering import respond
+from slm_assets.stages.climbing.alone import alone
 from slm_assets.stages.climbing.climb import choose
 from slm_assets.stages.contract import Envelope
+from slm_assets.stages.experiments.ladder import rungs
 from slm_assets.stages.plans import open_domain, open_version, output_of
 from slm_assets.stages.requests import request_for
 from slm_assets.stages.runner import execute
@@ -173,27 +176,60 @@ def test_hyperparameters_in_a_file_are_faulted_there(home) -> None:
     assert (found.file, found.path, found.line) == ("ladder.yaml", "$.auto.rungs[1]", 3)
 
 
+def test_a_climb_stops_where_it_was_told_to_and_names_what_it_did_not_try(home) -> None:
+    path = home.domains / "tiny" / "slm.config.yaml"
+    linear_first = with_blocks(path.read_text(), "auto", stop="point")
+    path.write_text(
+        linear_first.replace("rungs: [{", "rungs: [linear, {", 1).replace("}, linear, cascade]", "}, cascade]")
+    )
+    domain, registry = open_domain(home, "tiny")
+    plan = open_version(domain, registry, actor="tester")
+    outcome = made(home, plan, registry, "dataset", "label", "finetune")
+    climb = outcome.receipt.result.summary["training"]["triage"]["climb"]
+    assert [line["rung"] for line in climb["tried"]] == ["linear"] and climb["not_tried"] == ["blunt", "cascade"]
+    assert outcome.receipt.result.summary["rung"] == {"triage": "linear"}
+    before = rungs(registry, plan)
+    assert [(one.on, one.kept) for one in before] == [("validation", True)], "shown before anything was evaluated"
+
+
+def test_a_role_by_itself_reads_nothing_and_keeps_its_own_metrics() -> None:
+    config = DomainConfig.model_validate(
+        {
+            "name": "two",
+            "roles": [
+                {"id": "one", "output_schema": "a.json"},
+                {"id": "two", "output_schema": "b.json", "reads": ["one"]},
+            ],
+            "eval": {"metrics": [{"id": "a", "path": "/a"}, {"id": "b", "path": "/b", "role": "two", "target": 0.5}]},
+        }
+    )
+    first, second = (alone(config, role) for role in ("one", "two"))
+    assert [(m.id, m.role) for m in first.eval.metrics] == [("a", "one")], "a metric of no role is the first one's"
+    assert [(m.id, m.role) for m in second.eval.metrics] == [("b", "two")]
+    assert [role.reads for role in second.roles] == [[]] and config.roles[1].reads == ["one"]
+
+
 def test_a_climb_ends_in_a_verdict_and_every_place_shows_the_same_rungs(workplace) -> None:
     workplace.edit("tiny", lambda text: with_blocks(text, "auto", stop="never"))
     (workplace.domains / "tiny" / "budget.yaml").write_text("prices: {cpu_minute: 0.6}\n")
     workplace.edit("tiny", lambda text: f"{text}    governance: {{cost_budget: budget.yaml}}\n")
     result = workplace.json("run", "tiny")
     assert result["outcome"] == "promoted", result["error"]
-    rungs = workplace.json("ladder", "tiny")["rungs"]
-    assert [(one["rung"], one["on"], one["kept"]) for one in rungs] == [
+    found = workplace.json("ladder", "tiny")["rungs"]
+    assert [(one["rung"], one["on"], one["kept"]) for one in found] == [
         ("blunt", "validation", False),
         ("linear", "validation", True),
         ("cascade", "validation", False),
         ("floor", "eval", False),
         ("linear", "eval", True),
     ]
-    for one in rungs:
+    for one in found:
         assert all(m["low"] <= m["value"] <= m["high"] for m in one["metrics"]) and one["n"] > 0
         if one["rung"] != "floor":
             assert one["bytes"] > 0 and 0 < one["p50_ms"] <= one["p95_ms"]
             assert one["usd_per_1000"] == pytest.approx(0.6 * one["minutes_per_1000"])
             assert one["train_usd"] == pytest.approx(one["train_seconds"] / 60 * 0.6)
-    assert rungs[4]["verdict"] == "pass" and rungs[1]["why"].startswith("none is certain on the validation part")
+    assert found[4]["verdict"] == "pass" and found[1]["why"].startswith("none is certain on the validation part")
 
     shown = workplace.slm("ladder", "tiny").stdout
     assert "blunt" in shown and "p50 / p95 ms" in shown
@@ -218,7 +254,7 @@ def test_a_climb_ends_in_a_verdict_and_every_place_shows_the_same_rungs(workplac
     for name, text in {"report": report, "card": card, "page": page, "metadata": metadata}.items():
         for rung in ("blunt", "linear", "cascade", "floor"):
             assert rung in text, (name, rung)
-    seconds = f"{rungs[4]['train_seconds']:.3f}"
+    seconds = f"{found[4]['train_seconds']:.3f}"
     assert seconds not in report and seconds not in card, "what is measured in time is in no artifact"
     assert "validation" in card and "none is certain" in card
 
@@ -226,8 +262,8 @@ def test_a_climb_ends_in_a_verdict_and_every_place_shows_the_same_rungs(workplac
 def test_a_cascade_is_judged_packaged_promoted_and_served(workplace) -> None:
     workplace.edit("tiny", lambda text: with_blocks(text, "cascade"))
     assert workplace.json("run", "tiny")["outcome"] == "promoted"
-    rungs = workplace.json("ladder", "tiny")["rungs"]
-    assert [(one["rung"], one["recipe"]) for one in rungs if one["kept"]] == [("cascade", "cascade")]
+    found = workplace.json("ladder", "tiny")["rungs"]
+    assert [(one["rung"], one["recipe"]) for one in found if one["kept"]] == [("cascade", "cascade")]
     home = home_of(workplace)
     shares, right = (
         {one.metric: one.points[0] for one in api.metrics("tiny", metrics=names, home=home).series}
