@@ -21,6 +21,7 @@ from slm_assets.domain.budget import Budget
 from slm_assets.domain.cluster import Cluster
 from slm_assets.domain.config import DomainConfig
 from slm_assets.domain.keys import READERS, WAITS, walk
+from slm_assets.domain.ladder import Auto, Cascade
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.domain.simulation import Simulation
@@ -101,9 +102,17 @@ labels: {teacher: large, order: [agreed, oracle]}
 """,
     "model": """# Model
 
+`hyperparams` may hold a block per recipe; what stands beside the blocks belongs to the config's own recipe, and under
+`cascade` and `auto` to their first rung. [The ladder](../ladder.md) explains both, and
+[their keys](ladder.md) are listed apart.
+
 ```yaml
 model:
-  recipe: linear
+  recipe: auto
+  hyperparams:
+    auto: {rungs: [linear, cascade, encoder]}
+    cascade: {rungs: [linear, encoder]}
+    linear: {char_ngrams: 5}
 ```
 
 """,
@@ -252,6 +261,21 @@ over the limit it waits for the next window of the calendar. [The loop](../loop.
 cpu_minutes: {limit: 600, window: week}
 gpu_minutes: {limit: 240, window: month}
 storage_gb: {limit: 20, window: month}
+prices: {cpu_minute: 0.0008, gpu_minute: 0.04}   # what the ladder's table counts with
+```
+
+"""
+LADDER = """# Ladder
+
+Blocks of `model.hyperparams`, there or in the file that it names; [the ladder](../ladder.md) explains them. A rung is
+the name of a recipe, or a block of its own.
+
+```yaml
+cascade:
+  rungs: [{recipe: linear, name: words, hyperparams: {char_weight: 0}}, encoder]
+  max_loss: 0.01
+auto:
+  rungs: [linear, cascade, encoder]
 ```
 
 """
@@ -298,7 +322,7 @@ def pages() -> dict[Path, str]:
     found |= {Path("config/redaction.md"): _redaction(), Path("config/triggers.md"): _triggers()}
     found[Path("config/simulation.md")] = _simulation()
     found |= {Path("config/rules.md"): _rules(), Path("config/budget.md"): _budget()}
-    found[Path("config/cluster.md")] = _cluster()
+    found |= {Path("config/cluster.md"): _cluster(), Path("config/ladder.md"): _ladder()}
     for block, intro in INTRO.items():
         found[Path(f"config/{block}.md")] = intro + _tables(lambda key, block=block: _page(key) == block)
     return found
@@ -329,6 +353,11 @@ def _budget() -> str:
 
 def _cluster() -> str:
     return CLUSTER + _sections(list(walk(Cluster)), set())
+
+
+def _ladder() -> str:
+    blocks = ((name, _sections(list(walk(model)), set())) for name, model in (("cascade", Cascade), ("auto", Auto)))
+    return LADDER + "\n".join(f"## {name}\n\n{text}" for name, text in blocks)
 
 
 def _simulation() -> str:

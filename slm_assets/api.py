@@ -23,9 +23,11 @@ from slm_assets.registry.queries import parse_urn
 from slm_assets.registry.registry import Registry
 from slm_assets.stages.cadence.reports import budget_report, trigger_history
 from slm_assets.stages.experiments import history as _history
+from slm_assets.stages.experiments import ladder as _ladder
 from slm_assets.stages.experiments import lineage as _lineage
 from slm_assets.stages.experiments import versions as _versions
 from slm_assets.stages.experiments.history import History, Point, Series
+from slm_assets.stages.experiments.ladder import Rung
 from slm_assets.stages.experiments.lineage import Artifact, Branch, Lineage
 from slm_assets.stages.experiments.naming import plan_of
 from slm_assets.stages.experiments.versions import DomainVersions, Score, Version
@@ -41,11 +43,13 @@ __all__ = [
     "History",
     "Lineage",
     "Point",
+    "Rung",
     "Score",
     "Series",
     "Version",
     "budget",
     "compare",
+    "ladder",
     "lineage",
     "metrics",
     "triggers",
@@ -85,6 +89,17 @@ def metrics(
         reference=reference,
         since=since,
     )
+
+
+def ladder(domain: str, version: str | None = None, *, home: Home | None = None) -> list[Rung]:
+    """The rungs that a version tried and what it became, with their numbers and costs; default: the newest version."""
+    registry = registry_of(home or Home.from_env(), domain)
+    if version is None:
+        plans = registry.plans(domain)
+        if not plans:
+            raise BadInputError(f"{domain} has no version", cure=f"open one: slm run {domain}")
+        return _ladder.rungs(registry, plans[-1])
+    return _ladder.rungs(registry, plan_of(registry, domain, version))
 
 
 def compare(domain: str, before: str, after: str, *, home: Home | None = None) -> Comparison:

@@ -8,6 +8,7 @@ from slm_assets.assets import pictures, tables
 from slm_assets.errors import SlmError
 from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.experiments.history import Series, history
+from slm_assets.stages.experiments.ladder import rungs
 from slm_assets.stages.experiments.lineage import lineage
 from slm_assets.stages.experiments.versions import versions
 from slm_assets.stages.table import BY_NAME
@@ -81,8 +82,15 @@ def _versions(registry: Registry, plan: Plan) -> Markdown:
     return {"versions": tables.versions(versions(registry, plan.domain).versions[-NEWEST:])}
 
 
+def _ladder(registry: Registry, plan: Plan) -> Markdown:
+    """Each rung that was tried, with its numbers and what it costs."""
+    found = rungs(registry, plan)
+    return {"ladder": tables.ladder(found)} if found else {}
+
+
 QUESTIONS: dict[str, tuple[Callable[[Registry, Plan], Markdown], ...]] = {
-    "evaluate": (_history, _incumbents),
+    "finetune": (_ladder,),
+    "evaluate": (_ladder, _history, _incumbents),
     "package": (_lineage(BY_NAME["package"].kind),),
     "deploy": (_lineage(BY_NAME["deploy"].kind), _versions),
 }

@@ -31,7 +31,7 @@ def of_outcome(registry: Registry, plan: Subject, outcome: Outcome) -> Metadata:
     kind = BY_NAME[receipt.request.stage].kind
     artifact = receipt.outputs[kind]
     report = _report(registry, receipt)
-    drawn = report.keys() & {"confusion", "calibration"}
+    drawn = report.keys() & {"confusion", "calibration", "rungs"}
     found = _verdicts(receipt, report) | _watched(receipt) | _numbers(receipt) | _pictures(report)
     found |= _summary({k: v for k, v in receipt.result.summary.items() if k not in drawn | found.keys()})
     if artifact.rows is not None:

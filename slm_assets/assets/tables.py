@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slm_assets.stages.experiments.history import Point, Series
+    from slm_assets.stages.experiments.ladder import Rung
     from slm_assets.stages.experiments.lineage import Artifact, Branch, Lineage
     from slm_assets.stages.experiments.pairing import Paired
     from slm_assets.stages.experiments.versions import Version
@@ -103,6 +104,21 @@ def versions(found: Sequence[Version]) -> str:
             for v in found
         ],
     )
+
+
+def ladder(found: Sequence[Rung]) -> str:
+    """A line per role and rung: how good, how fast, how large, at what cost, and what the gates say."""
+    head = ["role", "rung", "on", "metrics", "n", "p50 ms", "p95 ms", "bytes", "training s", "training $"]
+    head += ["minutes per 1,000", "$ per 1,000", "verdict", "why"]
+    rows = [
+        [
+            r.role, f"{r.rung} (kept)" if r.kept and r.on == "validation" else r.rung, r.on,
+            "; ".join(f"{m['metric']} {_interval(m)}" for m in r.metrics), r.n, r.p50_ms, r.p95_ms, r.bytes,
+            r.train_seconds, r.train_usd, r.minutes_per_1000, r.usd_per_1000, r.verdict, r.why,
+        ]
+        for r in found
+    ]  # fmt: skip
+    return table(head, rows)
 
 
 def differences(paired: Paired, before: str, after: str) -> str:

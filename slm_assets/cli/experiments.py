@@ -1,4 +1,4 @@
-"""`slm versions`, `metrics`, `compare` and `lineage`: questions, nothing is changed."""
+"""`slm versions`, `metrics`, `compare`, `ladder` and `lineage`: questions, nothing is changed."""
 
 from __future__ import annotations
 
@@ -95,6 +95,25 @@ def compare(
     from slm_assets.cli import questions
 
     _print(api.compare(domain, before, after), json, questions.compare)
+
+
+@experiments_app.command()
+def ladder(
+    domain: DomainName,
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Such as v3; default: the newest.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show the rungs that a version tried: how good, how fast, how large, at what cost, and what the gates say.
+
+    JSON keys: rungs: [{role, rung, recipe, on, kept, n, metrics: [{metric, value, low, high}], p50_ms, p95_ms,
+    bytes, train_seconds, train_usd, minutes_per_1000, usd_per_1000, verdict, why}].
+
+    Example: `slm ladder travel v3`
+    """
+    from slm_assets import api
+    from slm_assets.cli import questions
+
+    _print({"rungs": api.ladder(domain, version)}, json, lambda value: questions.ladder(value["rungs"]))
 
 
 @experiments_app.command()

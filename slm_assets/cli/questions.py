@@ -1,4 +1,4 @@
-"""The answers of `slm versions`, `metrics`, `compare` and `lineage` as tables and trees for a person."""
+"""The answers of `slm versions`, `metrics`, `compare`, `ladder` and `lineage` as tables and trees for a person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from slm_assets import canonical
 from slm_assets.cli.render import CONSOLE, gates, number, paint
 
 if TYPE_CHECKING:
-    from slm_assets.api import Artifact, Branch, DomainVersions, History, Lineage, Point, Score, Series, Version
+    from slm_assets.api import (
+        Artifact,
+        Branch,
+        DomainVersions,
+        History,
+        Lineage,
+        Point,
+        Rung,
+        Score,
+        Series,
+        Version,
+    )
     from slm_assets.stages.experiments.changes import Change
     from slm_assets.stages.experiments.compare import Comparison
     from slm_assets.stages.experiments.pairing import Example, Paired
@@ -75,6 +86,31 @@ def compare(found: Comparison) -> None:
     _changes("config", found.config)
     if found.data:
         _data(found, found.data)
+
+
+def ladder(found: Sequence[Rung]) -> None:
+    """A line per role and rung, then why each is kept or not."""
+    table = Table("role", "rung", "on", "metrics", "n", "p50 / p95 ms", "size", "training", "per 1,000", "verdict")
+    for rung in found:
+        shown = "\n".join(f"{m['metric']} {_bounded(m['value'], m['low'], m['high'])}" for m in rung.metrics)
+        times = "" if rung.p50_ms is None or rung.p95_ms is None else f"{rung.p50_ms:.3g} / {rung.p95_ms:.3g}"
+        name = f"[bold]{escape(rung.rung)}[/bold]" if rung.kept else escape(rung.rung)
+        table.add_row(
+            rung.role, name, rung.on, shown, str(rung.n), times,
+            "" if rung.bytes is None else f"{rung.bytes:,} B",
+            _cost(rung.train_seconds, "s", rung.train_usd), _cost(rung.minutes_per_1000, "min", rung.usd_per_1000),
+            paint(rung.verdict),
+        )  # fmt: skip
+    CONSOLE.print(table if found else "nothing was trained yet")
+    for rung in found:
+        if rung.why:
+            CONSOLE.print(f"  {rung.role} {escape(rung.rung)} on {rung.on}: {escape(rung.why)}", soft_wrap=True)
+
+
+def _cost(amount: float | None, unit: str, usd: float | None) -> str:
+    if amount is None:
+        return ""
+    return f"{amount:.3g} {unit}" + ("" if usd is None else f", ${usd:.3g}")
 
 
 def lineage(found: Lineage) -> None:

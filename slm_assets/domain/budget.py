@@ -20,6 +20,13 @@ class Limit(Block):
     window: Period = Field(default="week", description="day, week (from Monday) or month, in UTC.")
 
 
+class Prices(Block):
+    """What a minute costs, in US dollars; the ladder's table shows costs by it. What has no price has no cost there."""
+
+    cpu_minute: float | None = Field(default=None, ge=0, description="US dollars for a minute of one core.")
+    gpu_minute: float | None = Field(default=None, ge=0, description="US dollars for a minute of one GPU.")
+
+
 class Budget(Block):
     """Limits by resource; what has no limit is not counted. Reserved before a stage, settled after it."""
 
@@ -30,10 +37,12 @@ class Budget(Block):
     cpu_minutes: Limit | None = Field(default=None, description="Minutes of all other stages, by the clock.")
     storage_gb: Limit | None = Field(default=None, description="Gigabytes of artifacts that stages write.")
     usd: Limit | None = Field(default=None, description="What teachers cost.")
+    prices: Prices | None = Field(default=None, description="Of a minute of computing; nothing is limited by it.")
 
     def limits(self) -> dict[str, Limit]:
         """The resources that have a limit."""
-        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: limit for name, limit in given.items() if isinstance(limit, Limit)}
 
 
 def window_start(period: Period, at: datetime) -> datetime:

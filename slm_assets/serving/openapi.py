@@ -48,6 +48,7 @@ _SOURCE: dict[str, Json] = {
             "confidence": {"type": ["number", "null"]},
         },
     },
+    "rung": {"type": "string", "description": "Of a cascade: the rung that answered."},
 }
 _UNANSWERED = {
     "type": "object",

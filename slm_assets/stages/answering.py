@@ -25,8 +25,8 @@ Why = Literal["low_confidence", "invalid", "error", "release_refused"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One role's answer and where it came from. `replaced`: the confidence of the answer that was not used;
-    `error`: what a model threw, for the record and not for the caller."""
+    """One role's answer and where it came from; `rung` of a cascade that gave it. `replaced`: the confidence of the
+    answer that was not used; `error`: what a model threw, for the record and not for the caller."""
 
     output: Json
     confidence: float
@@ -38,6 +38,7 @@ class Answer:
     fallback: Why | None = None
     replaced: float | None = None
     error: str = ""
+    rung: str = ""
 
     def shown(self) -> dict[str, Any]:
         """The answer as a caller sees it."""
@@ -50,6 +51,7 @@ class Answer:
             "release": self.release,
             "urn": self.urn,
             "fallback": self.fallback and {"reason": self.fallback, "confidence": self.replaced},
+            **({"rung": self.rung} if self.rung else {}),
         }
 
 
@@ -84,7 +86,7 @@ def respond(serving: Serving, value: Json) -> Answer:
         raise SlmError(f"{serving.domain.name}: the {serving.engine} failed and no oracle could answer: {error}")
     return Answer(
         found.output, found.confidence, found.valid, serving.engine, serving.version, serving.release, serving.urn,
-        fallback="release_refused" if serving.refused else None,
+        fallback="release_refused" if serving.refused else None, rung=found.by,
     )  # fmt: skip
 
 

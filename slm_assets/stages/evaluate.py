@@ -20,9 +20,10 @@ from slm_assets.stages.evaluation.judge import Judgement, judge
 from slm_assets.stages.evaluation.latency import Timing, measure
 from slm_assets.stages.evaluation.numbers import Columns, calibration, class_columns, numbers
 from slm_assets.stages.evaluation.rows import EvalRows
+from slm_assets.stages.evaluation.rungs import rung_lines, shares
 from slm_assets.stages.evaluation.scoring import EXACT, Compared, Scoreboard, outputs_by_row
 from slm_assets.stages.evaluation.subjects import Engines, has_oracle
-from slm_assets.stages.model_card import gate_table, metric_table
+from slm_assets.stages.model_card import gate_table, metric_table, rung_table
 from slm_assets.stages.rows_io import labelled_rows
 from slm_assets.stages.runtime import StageContext
 from slm_assets.stages.watching.profile import make_profile
@@ -58,7 +59,7 @@ def _judged(ctx: StageContext, rows: EvalRows, asking: Asking) -> StageResult:
     timing = measure(config.roles, rows.sample, engines)  # before they are asked these rows for anything else
     board = Scoreboard(config, rows, asking, ctx.scratch, lambda note: ctx.progress(0.1, note), common)
     classes = {role.id: class_columns(board, role.id, ctx.domain.output_schema(role.id)) for role in config.roles}
-    found = numbers(board, classes)
+    found = [*numbers(board, classes), *shares(board, ctx.inputs["model"])]
     above = measure_above(ctx, board)
     if above:
         found = [*found, *above.metrics]
@@ -109,6 +110,7 @@ def _report(
             role: {place: scoring.confusion(*pair) for place, pair in own.items()} for role, own in classes.items()
         },
         "calibration": {role.id: calibration(board, role.id) for role in board.roles},
+        "rungs": rung_lines(board, ctx.inputs["model"], found, judgement.outcomes, judgement.gates),
         "uncovered": {role: report.get("uncovered", []) for role, report in training.items()},
     }
 
@@ -136,6 +138,8 @@ def _write(ctx: StageContext, board: Scoreboard, report: dict[str, Any]) -> None
         ),
         *gate_table(report["gates"]),
         *gap_table(report.get("above", [])),
+        "",
+        *rung_table(report["rungs"]),
     ]
     canonical.write_bytes(out / "report.md", ("\n".join(lines) + "\n").encode())
 
@@ -162,7 +166,7 @@ def _errors(board: Scoreboard) -> Iterator[dict[str, Any]]:
 
 
 def _summary(report: dict[str, Any], engines: Engines) -> dict[str, Any]:
-    keys = ("n", "groups", "epoch", "look", "recipe", "roles", "promoted_together", "floor", "calibration")
+    keys = ("n", "groups", "epoch", "look", "recipe", "roles", "promoted_together", "floor", "calibration", "rungs")
     return {key: report[key] for key in keys} | {"subjects": {r: sorted(own) for r, own in engines.items()}}
 
 
@@ -191,4 +195,5 @@ def _measured(timing: Timing) -> dict[str, float]:
     return {
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
+        **{f"{role}.eval.latency_mean_ms": round(float(own.mean()), 4) for role, own in timing.challenger.items()},
     }

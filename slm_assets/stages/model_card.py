@@ -29,6 +29,10 @@ def model_card(domain: Domain, version: str, report: dict[str, Any], sources: di
         "",
         *gate_table(report["gates"]),
         "",
+        "## The ladder",
+        "",
+        *rung_table(report["rungs"]),
+        "",
         "## Made from",
         "",
         "| artifact | sha256 |",
@@ -73,6 +77,19 @@ def gate_table(gates: list[dict[str, Any]]) -> list[str]:
             f"{_short(g['threshold'])} | {g['n']} | {g['reason']} |"
         )
     return lines
+
+
+def rung_table(lines: list[dict[str, Any]]) -> list[str]:
+    """One line per role and rung: those tried, on the validation part, and the floor and the challenger on the eval
+    rows. What is measured in time or money is not here: it differs by machine."""
+    table = ["| role | rung | on | metrics | bytes | verdict | n | why |", "|---|---|---|---|---|---|---|---|"]
+    for line in lines:
+        shown = "; ".join(f"{m['metric']} {_number(m)}" for m in line["metrics"])
+        name = f"**{line['rung']}**" if line["kept"] else line["rung"]
+        size = "" if line["bytes"] is None else f"{line['bytes']:,}"
+        cells = (line["role"], name, line["on"], shown, size, line["verdict"], str(line["n"]), line["why"])
+        table.append(f"| {' | '.join(cells)} |")
+    return table
 
 
 def _number(metric: dict[str, Any] | None) -> str:

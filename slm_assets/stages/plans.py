@@ -214,15 +214,15 @@ def _undecided(registry: Registry, plan: Plan) -> set[str]:
 
 
 def _role_ids(registry: Registry, plan: Plan) -> list[str]:
-    return [role["id"] for role in _config(registry, plan)["roles"]]
+    return [role["id"] for role in config_block(registry, plan)["roles"]]
 
 
 def _recipe(registry: Registry, plan: Plan) -> str:
-    return str((_config(registry, plan).get("model") or {}).get("recipe", "linear"))
+    return str((config_block(registry, plan).get("model") or {}).get("recipe", "linear"))
 
 
-def _config(registry: Registry, plan: Plan) -> dict[str, Any]:
-    """The plan's config as plain data: to know its roles it need not be validated again."""
+def config_block(registry: Registry, plan: Plan) -> dict[str, Any]:
+    """The config that a version was opened with, as plain data: to know its roles it need not be validated again."""
     import yaml
 
     config = yaml.safe_load(registry.store.read(plan.config, "slm.config.yaml"))

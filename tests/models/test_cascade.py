@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from slm_assets.errors import ArtifactError, BadInputError
 from slm_assets.models import ladder
 from slm_assets.models.base import Prediction
 from slm_assets.models.cascade.model import NEVER, CascadeModel, Last, Level
-from slm_assets.models.cascade.thresholds import Tried, choose
+from slm_assets.models.cascade.thresholds import Threshold, Tried, choose
 
 SCHEMA = {
     "type": "object",
@@ -79,13 +81,17 @@ def tried(rng: np.random.Generator, n: int, *, good: float) -> list[Tried]:
     return [Tried(sure, fast), Tried(np.ones(n), rng.uniform(size=n) < good)]
 
 
+def chosen(sides: list[Tried], groups: np.ndarray | None, settings: Cascade) -> list[Threshold]:
+    return choose(sides[:-1], sides[-1].right, groups, settings)
+
+
 def test_the_bound_keeps_its_promise_on_fresh_rows() -> None:
     """Of 200 validation parts, at most 5 % (and sampling error) give a threshold that truly loses more."""
     settings = Cascade(max_loss=0.02)
     broken = shares = 0.0
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        found = choose(tried(rng, 1_000, good=0.95), None, settings)[0]
+        found = chosen(tried(rng, 1_000, good=0.95), None, settings)[0]
         # By construction: taken above t, each row is right with min(1, .6 + .5 s), else with .95.
         s = np.linspace(0, 1, 20_001)
         taken = s >= found.below
@@ -98,9 +104,9 @@ def test_the_bound_keeps_its_promise_on_fresh_rows() -> None:
 
 def test_by_the_point_takes_more_than_by_the_bound_and_groups_take_less() -> None:
     sides = tried(np.random.default_rng(5), 2_000, good=0.95)
-    bound, point = (choose(sides, None, Cascade(max_loss=0.01, by=by))[0] for by in ("bound", "point"))
+    bound, point = (chosen(sides, None, Cascade(max_loss=0.01, by=by))[0] for by in ("bound", "point"))
     assert bound.share < point.share and bound.at_most <= 0.01 and point.loss <= 0.01
-    grouped = choose(sides, np.repeat(np.arange(200), 10), Cascade(max_loss=0.01))[0]
+    grouped = chosen(sides, np.repeat(np.arange(200), 10), Cascade(max_loss=0.01))[0]
     assert grouped.share <= bound.share
     exact = np.where(sides[0].confidence >= point.below, sides[0].right, sides[1].right).mean()
     assert point.loss == pytest.approx(max(sides[1].right.mean() - exact, 0.0), abs=1e-6)
@@ -108,7 +114,7 @@ def test_by_the_point_takes_more_than_by_the_bound_and_groups_take_less() -> Non
 
 def test_too_few_rows_to_prove_anything_leave_everything_to_the_last_rung_and_say_how_many_would_do() -> None:
     right = np.ones(60, dtype=bool)
-    found = choose([Tried(np.linspace(0.5, 1, 60), right), Tried(right * 1.0, right)], None, Cascade())[0]
+    found = chosen([Tried(np.linspace(0.5, 1, 60), right), Tried(right * 1.0, right)], None, Cascade())[0]
     assert (found.below, found.share) == (NEVER, 0.0)
     assert "on 60 validation rows; even without any loss that takes 6" in found.why
 
@@ -117,7 +123,7 @@ def test_two_thresholds_share_what_may_be_lost() -> None:
     rng = np.random.default_rng(2)
     first, last = tried(rng, 4_000, good=0.97)
     middle = Tried(rng.uniform(size=4_000), rng.uniform(size=4_000) < 0.965)
-    found = choose([first, middle, last], None, Cascade(max_loss=0.02))
+    found = chosen([first, middle, last], None, Cascade(max_loss=0.02))
     assert len(found) == 2 and all(one.at_most <= 0.01 for one in found)
 
 
@@ -155,6 +161,35 @@ def test_a_cascade_is_trained_saved_and_loaded_and_answers_alike(training, tmp_p
         assert path.read_bytes() == (tmp_path / "twice" / path.relative_to(tmp_path / "role")).read_bytes()
 
 
+def test_the_oracle_takes_over_where_it_is_better_on_labels_that_are_not_its_own(training, tmp_path) -> None:
+    """The rows' topics are decided by their last word; the oracle knows one topic, and no label is its own."""
+
+    class Oracle:
+        def predict_many(self, values):
+            quits = [any(word in value["text"] for word in WORDS["quit"]) for value in values]
+            return [Prediction({"topic": "quit"}) if is_so else Prediction(None, 0.0, valid=False) for is_so in quits]
+
+        def predict(self, value):
+            return self.predict_many([value])[0]
+
+    rows = [pair for pair in training.pairs if pair[1]["topic"] != "quit"]  # what the rungs never saw
+    block = {**training.hyperparams["cascade"], "then": "oracle"}
+    settings = {"cascade": block, "linear": {"tune": 1}}
+    ours = replace(training, pairs=rows, hyperparams=settings, oracle=Oracle, independent=[True] * 100)
+    module = ladder.rung("cascade")
+    model = module.train(ours)
+    assert model.last is not None and 0.8 < model.last.confidence < 1
+    assert max(level.below for level in model.levels) > 0.5, "the rungs before it hand on what it knows better"
+    module.save(model, tmp_path / "role")
+    ladder.seal(tmp_path, {"role": "cascade"})
+    again = ladder.load(tmp_path, "role", SCHEMA, Oracle)
+    fresh = [value for value, label in pairs(60, seed=4) if label["topic"] == "quit"]
+    handed = [one for one in again.predict_many(fresh) if one.by == "oracle"]
+    assert handed and {one.confidence for one in handed} == {model.last.confidence}
+    own_labels = module.train(replace(ours, independent=[False] * 100))
+    assert own_labels.last is None, "its own labels say nothing of it"
+
+
 def test_an_altered_head_is_no_checkpoint(training, tmp_path) -> None:
     for head in ('{"format": "slm-cascade-9"}', '{"format": "slm-cascade-1", "last": null}', "no json"):
         (tmp_path / "cascade.json").write_text(head)
@@ -176,14 +211,10 @@ def test_an_altered_head_is_no_checkpoint(training, tmp_path) -> None:
     ],
 )
 def test_a_wrong_block_is_refused_with_its_place(training, block, said) -> None:
-    from dataclasses import replace
-
     with pytest.raises(BadInputError, match=said):
         ladder.rung("cascade").train(replace(training, hyperparams={"cascade": block, "linear": {"tune": 1}}))
 
 
 def test_without_validation_rows_there_is_nothing_to_choose_on(training) -> None:
-    from dataclasses import replace
-
     with pytest.raises(BadInputError, match="needs validation rows"):
         ladder.rung("cascade").train(replace(training, validation=()))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -49,9 +49,9 @@ def train(training: Training) -> CascadeModel:
         answers = model.predict_many(inputs)
         sure = np.array([one.confidence if one.valid else 0.0 for one in answers])
         tried.append(Tried(sure, score([one.output for one in answers], labels)))
-    thresholds = choose(tried, training.validation_groups, settings)
+    last, tail = _oracle(training, settings, tried[-1])
+    thresholds = choose(tried[:-1], tail, training.validation_groups, settings)
     below = [threshold.below for threshold in thresholds]
-    last = _oracle(training, settings, below, tried)
     levels, lines = [], []
     came = np.ones(len(labels), dtype=np.bool_)
     for number, (step, model) in enumerate(zip(steps, models, strict=True)):
@@ -104,36 +104,37 @@ def load(folder: Path, schema: dict[str, Any], oracle: ladder.Oracle | None = No
     return CascadeModel(levels, last, oracle() if last and oracle else None)
 
 
-def _oracle(training: Training, settings: Cascade, below: Sequence[float], tried: Sequence[Tried]) -> Last | None:
-    """The threshold under which the oracle takes over from the last rung: the most accurate one, on rows whose label
-    is not the oracle's own. None where it is not asked for, or no such row says that it would help."""
+def _oracle(training: Training, settings: Cascade, own: Tried) -> tuple[Last | None, Mask]:
+    """The threshold under which the oracle takes over from the last rung, and which rows are right then: the most
+    accurate one on rows whose label is not the oracle's own. None where it is not asked for, or nothing says that it
+    would help."""
     from slm_assets.gates.metrics import score
 
-    engine = training.oracle() if settings.then == "oracle" and training.oracle else None
-    if settings.then == "oracle" and engine is None:
+    if settings.then == "none":
+        return None, own.right
+    engine = training.oracle() if training.oracle else None
+    if engine is None:
         raise BadInputError(
             "model.hyperparams.cascade.then: oracle, but the role has none that can run here",
             cure="give the role a deterministic_oracle of kind rules or python, or say then: none",
         )
-    if engine is None:
-        return None
-    came = np.asarray(training.independent, dtype=np.bool_) if training.independent else np.zeros(0, np.bool_)
-    for own, at in zip(tried, below, strict=False):
-        came = came & (own.confidence < at) if len(came) else came
-    if came.sum() < FEW:
-        return None
-    rows = np.flatnonzero(came).tolist()
-    answers = engine.predict_many([training.validation[i][0] for i in rows])
+    rows = np.flatnonzero(np.asarray(training.independent, dtype=np.bool_))
+    if len(rows) < FEW:
+        return None, own.right
+    answers = engine.predict_many([training.validation[i][0] for i in rows.tolist()])
     usable = np.array([one.valid for one in answers])
-    theirs = score([one.output for one in answers], [training.validation[i][1] for i in rows]) & usable
-    sure, ours = tried[-1].confidence[rows], tried[-1].right[rows]
+    theirs = score([one.output for one in answers], [training.validation[i][1] for i in rows.tolist()])
+    sure, ours = own.confidence[rows], own.right[rows]
     best, at = int(ours.sum()), 0.0
     for threshold in np.unique(sure):
         hits = int(np.where((sure <= threshold) & usable, theirs, ours).sum())
         if hits > best:
             best, at = hits, float(np.nextafter(threshold, 1.0))
     handed = (sure < at) & usable
-    return Last(at, round(float((theirs[handed].sum() + 1) / (handed.sum() + 2)), 6)) if at else None
+    tail = own.right.copy()
+    tail[rows[handed]] = theirs[handed]
+    told = round(float((theirs[handed].sum() + 1) / (handed.sum() + 2)), 6)
+    return (Last(at, told) if at else None), tail
 
 
 def _line(name: str, recipe: str, came: Mask, own: Tried, below: float, threshold: Threshold | None) -> dict[str, Any]:

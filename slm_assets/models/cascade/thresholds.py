@@ -8,6 +8,7 @@ whole loses more than `max_loss` is at most 1 − confidence. Each of several th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,15 +49,15 @@ class Tried:
     right: Mask
 
 
-def choose(tried: list[Tried], groups: Keys, settings: Cascade) -> list[Threshold]:
-    """The threshold of every rung but the last."""
-    steps = len(tried) - 1
+def choose(tried: Sequence[Tried], tail: Mask, groups: Keys, settings: Cascade) -> list[Threshold]:
+    """The threshold of every rung but the last. `tail`: whether each row is right by the last rung, or by the oracle
+    where that takes over."""
+    steps = len(tried)
     allowed = settings.max_loss / steps
     confidence = 1 - (1 - settings.confidence) / steps
-    known = group_rows(groups, len(tried[0].right))
-    tail = tried[-1].right
+    known = group_rows(groups, len(tail))
     found = []
-    for own in reversed(tried[:-1]):
+    for own in reversed(tried):
         threshold = _threshold(own, tail, known, allowed, confidence, by_bound=settings.by == "bound")
         tail = np.where(own.confidence >= threshold.below, own.right, tail)
         found.append(threshold)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from slm_assets.registry import queries, windows
-from slm_assets.registry.registry import Registry, Row
+from slm_assets.registry.registry import Plan, Registry, Row
 from slm_assets.serving.pages.charts import Point
 from slm_assets.stages.experiments.history import history
+from slm_assets.stages.experiments.ladder import Rung, rungs
 from slm_assets.stages.experiments.versions import Version, versions
 from slm_assets.stages.standing import record_of
 
@@ -61,6 +62,8 @@ class Facts:
     reviews: dict[str, int]
     budget: list[Row]
     reports: list[dict[str, str]] = field(default_factory=list)
+    ladder: list[Rung] = field(default_factory=list)
+    ladder_of: str = ""
 
     @property
     def fired(self) -> list[str]:
@@ -94,7 +97,16 @@ def facts(registry: Registry, config: Any) -> Facts:
         reviews=queries.review_counts(registry, name),
         budget=queries.budget_used(registry, name),
         reports=_reports(registry, name, newest.number if newest else 0, recent),
+        **_ladder(registry, plans),
     )
+
+
+def _ladder(registry: Registry, plans: Mapping[str, Plan]) -> dict[str, Any]:
+    """The rungs of the newest version that was trained."""
+    for version, plan in reversed(list(plans.items())):
+        if found := rungs(registry, plan):
+            return {"ladder": found, "ladder_of": version}
+    return {}
 
 
 def _serving(registry: Registry, config: Any) -> list[Serving]:

@@ -36,9 +36,9 @@ REPORT = (
 MAX_REPORT = 32 * 1024 * 1024
 _KINDS = {".html": "text/html", ".md": "text/plain", ".json": "application/json"}
 _TONES = {
-    "PASS": "good", "QUIET": "good", "serving": "good", "promoted": "good",
-    "FIRED": "warn", "INSUFFICIENT": "warn", "deferred": "warn", "running": "warn",
-    "FAIL": "bad", "held": "bad", "failed": "bad",
+    "PASS": "good", "pass": "good", "QUIET": "good", "serving": "good", "promoted": "good",
+    "FIRED": "warn", "INSUFFICIENT": "warn", "insufficient": "warn", "deferred": "warn", "running": "warn",
+    "FAIL": "bad", "fail": "bad", "held": "bad", "failed": "bad",
 }  # fmt: skip
 COUNTS = frozenset({"turns", "new turns"})
 

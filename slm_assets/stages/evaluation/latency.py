@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slm_assets.canonical import Json
 from slm_assets.domain.config import Role
 from slm_assets.domain.turns import role_input
-from slm_assets.models.base import Predictor
+from slm_assets.models.base import Predictor, forget
 from slm_assets.models.chain import answer_turn
 from slm_assets.stages.rows_io import LabelledRow
 
