@@ -103,9 +103,11 @@ def _on_noetl(waiting: list[jobs.Row], home: Home) -> list[jobs.Row]:
 
 def _in_pods(waiting: list[jobs.Row], _home: Home) -> list[jobs.Row]:
     """Those of the jobs whose pods have ended."""
-    from slm_assets.engines import kubernetes
+    from slm_assets.domain.cluster import cluster_from_env
+    from slm_assets.engines.kubernetes import finished
+    from slm_assets.engines.kubernetes_api import connect
 
-    return kubernetes.finished(kubernetes.connect(read_s=CALL_S), waiting, kubernetes.cluster_from_env())
+    return finished(connect(read_s=CALL_S), waiting, cluster_from_env())
 
 
 def _timeouts(home: Home) -> Callable[[jobs.Row], float]:

@@ -283,7 +283,9 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "improvement.governance.cost_budget",
     ),
     "stages.drift": ("improvement.min_new_real_turns",),
-    "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s"),
+    "engines.choose": ("stages", "stages.*.engine", "stages.*.timeout_s", "stages.*.wait"),
+    "engines.kubernetes": ("stages.*.container.retries",),
+    "engines.kubernetes_pod": ("stages.*.container.priority_class",),
     "noetl.stage_book": ("stages.*.container",),
     "domain.compute": (
         "stages.*.container.image",

@@ -44,8 +44,9 @@ def cancel(registry: Registry, plan: Subject, stage: str, *, actor: str) -> Outc
 def _end(registry: Registry, job: Row, note: str) -> None:
     if job["engine"] == KUBERNETES:
         from slm_assets.engines import kubernetes
+        from slm_assets.engines.kubernetes_api import connect
 
-        kubernetes.cancel(registry, job, kubernetes.connect(), note)
+        kubernetes.cancel(registry, job, connect(), note)
         return
     from slm_assets.noetl.server import server_from_env
 

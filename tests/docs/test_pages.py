@@ -9,6 +9,7 @@ import yaml
 from pages import FENCE
 
 from slm_assets.domain.budget import Budget
+from slm_assets.domain.cluster import Cluster
 from slm_assets.domain.config import ConfigFile
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
@@ -61,6 +62,8 @@ def test_the_examples_of_the_config_pages_are_a_config():
                 RetrainTriggers.model_validate(example)
             elif path.name == "budget.md":
                 Budget.model_validate(example)
+            elif path.name == "cluster.md":
+                Cluster.model_validate(example)
             elif path.name == "simulation.md":
                 Simulation.model_validate(example)
             elif path.name == "redaction.md":

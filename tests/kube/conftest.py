@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "dagster"))
 from fake_cluster import FakeCluster
+from kube_kit import RUN, api_of
 
 from slm_assets.domain.cluster import Cluster
 from slm_assets.domain.compute import StageRun
 from slm_assets.engines import kubernetes
-from slm_assets.engines.handed_over import Handed, execute_from_store
 from slm_assets.engines.in_process import Outcome, make_cell
 from slm_assets.engines.kubernetes_api import Api
 from slm_assets.registry.home import Home
@@ -26,7 +25,6 @@ from slm_assets.registry.registry import Plan, Registry
 from slm_assets.stages.plans import open_domain, open_version
 from tests.conftest import Workplace
 
-RUN = StageRun(engine="kubernetes", timeout_s=600)
 Make = Callable[..., Outcome]
 
 
@@ -57,26 +55,6 @@ def fake(home: Home, tmp_path: Path) -> Iterator[FakeCluster]:
     secrets = {"slm-registry": {"url": home.environment()["SLM_REGISTRY"]}}
     with FakeCluster(tmp_path / "nodes", secrets=secrets) as cluster:
         yield cluster
-
-
-def works_here(fake: FakeCluster, home: Home) -> None:
-    """Pods of fate HERE do what the command in them says, in this process."""
-
-    def work(pod: dict[str, Any]) -> None:
-        words = pod["spec"]["containers"][0]["command"]
-        given = dict(zip(words[4::2], words[5::2], strict=True))
-        handed = Handed.parse(given["--handed-over"])
-        folder = fake.folder / handed.name / "run"
-        execute_from_store(home, words[3], given["--domain"], given["--version"], handed, folder)
-
-    fake.work = work
-    fake.fate = lambda _pod: "here"
-
-
-def api_of(fake: FakeCluster, **given: Any) -> Api:
-    configuration = client.Configuration(host=fake.url)
-    configuration.retries = 0
-    return Api(client.CoreV1Api(client.ApiClient(configuration)), **given)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import RUN, api_of, works_here
 from dagster import DagsterExecutionInterruptedError
 from fake_cluster import CRASH, DEADLINE, EVICT, HANG, IDLE, NO_IMAGE, NO_SECRET, OOM, UNSCHEDULABLE, VANISH, refused
+from kube_kit import RUN, api_of, works_here
 
 from slm_assets import canonical
 from slm_assets.domain.cluster import Cluster

@@ -13,9 +13,9 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from conftest import works_here
 from fake_cluster import HANG, FakeCluster, refused
 from fake_stages import install, opened
+from kube_kit import works_here
 
 from slm_assets.automation import tags
 from slm_assets.automation.instance import ensure_version_partition

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import api_of
 from fake_cluster import HANG
+from kube_kit import api_of
 from kubernetes import client
 
 from slm_assets.domain.cluster import Cluster, cluster_from_env, merged, read_cluster
