@@ -199,7 +199,7 @@ def _excluded(contract: Contract, schema: Schema, at: str) -> list[Json]:
 
 
 def _meets(contract: Contract, flat: list[Schema], value: Json) -> bool:
-    kept = {key: contract.root[key] for key in ("$schema", "$defs", "definitions") if key in contract.root}
+    kept: Schema = {key: contract.root[key] for key in ("$schema", "$defs", "definitions") if key in contract.root}
     try:
         return Validator({**kept, "allOf": flat}).is_valid(value)
     except ValueError:

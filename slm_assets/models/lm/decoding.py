@@ -30,7 +30,7 @@ _KEPT = 64
 
 class Decoded(NamedTuple):
     """`tokens` without the end; `log_probability`: of the choices the grammar left; `complete`: the grammar was
-    satisfied before the limit; `mask_seconds`: spent on masks."""
+    satisfied before the limit; `mask_seconds`: of the CPU, spent on masks."""
 
     tokens: list[int]
     log_probability: float
@@ -107,21 +107,21 @@ def decode(rule: Rule, step: Step, *, limit: int, ends: Sequence[int]) -> Decode
     total, choices, spent = 0.0, 0, 0.0
     mask: NDArray[np.int32] | None = None
     while len(tokens) < limit:
-        began = time.perf_counter()
+        began = time.thread_time()
         forced = matcher.compute_ff_tokens()[: limit - len(tokens)]
         if forced and matcher.try_consume_tokens(forced) == len(forced):
             tokens += forced
             new += forced
-        spent += time.perf_counter() - began
+        spent += time.thread_time() - began
         if matcher.is_stopped() or len(tokens) >= limit:
             break
         logits = step(new)
-        began = time.perf_counter()
+        began = time.thread_time()
         if mask is None:
             mask = np.empty((logits.shape[0] + 31) // 32, dtype=np.int32)
         matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-        allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[: logits.shape[0]])
-        spent += time.perf_counter() - began
+        allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[: logits.shape[0]].view(bool))
+        spent += time.thread_time() - began
         if allowed.size == 0:
             raise SlmError(f"decoding got stuck: {matcher.get_error()[:400] or 'no token is allowed'}")
         own = logits[allowed]

@@ -86,7 +86,7 @@ def _tokenizer(reader: Any) -> str:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens = _strings(reader, "tokenizer.ggml.tokens")
-    merges = [tuple(line.split(" ", 1)) for line in _strings(reader, "tokenizer.ggml.merges")]
+    merges = [line.partition(" ")[::2] for line in _strings(reader, "tokenizer.ggml.merges")]
     made = Tokenizer(models.BPE(vocab={token: at for at, token in enumerate(tokens)}, merges=merges))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     digits = pre_tokenizers.Digits(individual_digits=True)

@@ -41,21 +41,32 @@ def empty(config: dict[str, Any]) -> Any:
     make, network = (getattr(transformers, name) for name in KINDS[config["model_type"]])
     settings = make(**{key: value for key, value in config.items() if key != "model_type"})
     settings._attn_implementation = "sdpa"
-    with torch.random.fork_rng():
+    from transformers.initialization import no_init_weights
+
+    with torch.random.fork_rng(devices=[]), no_init_weights():
         return network(settings).eval()
 
 
 def load(folder: Path, config: dict[str, Any]) -> Any:
     """The network with the weights in the folder's safetensors, as 32-bit floats."""
-    from safetensors.torch import load_file
-
     network = empty(config)
     weights: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
         if not path.name.startswith("adapter"):
-            weights |= load_file(path)
+            weights |= read(path)
     fill(network, weights)
     return network
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file. ArtifactError for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ArtifactError(f"{path.name} cannot be read: {error}") from None
 
 
 def fill(network: Any, weights: dict[str, Any]) -> None:

@@ -132,8 +132,6 @@ def _learner(base: Base, config: dict[str, Any], settings: Settings, training: T
 
 def _warm(net: Any, training: Training, base: Base, settings: Settings) -> str:
     """Go on from the incumbent where it fits; returns its digest, or why not."""
-    from safetensors.torch import load_file
-
     folder = training.incumbent
     if folder is None or not settings.warm_start:
         return "off" if folder is not None else "no incumbent"
@@ -144,7 +142,7 @@ def _warm(net: Any, training: Training, base: Base, settings: Settings) -> str:
         same = all(head["settings"][key] == getattr(settings, key) for key in ("rank", "alpha", "targets"))
         if not same:
             return "the incumbent's adapter has another shape"
-        network.put(net, load_file(folder / checkpoint.ADAPTER))
+        network.put(net, network.read(folder / checkpoint.ADAPTER))
     except (ArtifactError, OSError) as error:
         return f"the incumbent is no language model that can be gone on from: {error}"
     return canonical.digest_file(folder / checkpoint.ADAPTER)
