@@ -57,7 +57,7 @@ def commands() -> dict[str, list[str]]:
     simulation = [sys.executable, "benchmarks/gates_simulation.py", "--json", "OUT"]
     found["gates"] = simulation
     found["gates:bound-alone"] = [*simulation, "--bound-alone", "--only", "margin", "target"]
-    for script in ("scale", "many_domains", "redaction"):
+    for script in ("scale", "many_domains", "many_versions", "redaction"):
         if (HERE / f"{script}.py").is_file() and "--json" in (HERE / f"{script}.py").read_text():
             found[script] = [sys.executable, f"benchmarks/{script}.py", "--json", "OUT"]
     if "scale" in found:

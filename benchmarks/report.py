@@ -60,6 +60,10 @@ MANY = """## Many domains
 
 `python benchmarks/many_domains.py`.
 """
+VERSIONS = """### With many versions
+
+`python benchmarks/many_versions.py`, on a Postgres server. *Bar*: what it may take, in seconds.
+"""
 REDACTION = """## Redaction
 
 `python benchmarks/redaction.py`. Values that [Faker](https://faker.readthedocs.io) invents, which knows nothing of the
@@ -142,6 +146,8 @@ def page(
         parts.append(ROWS + "\n" + _scale(records))
     if "many_domains" in records:
         parts.append(MANY + "\n" + _lines(records["many_domains"]["result"]))
+    if "many_versions" in records:
+        parts.append(VERSIONS + "\n" + _lines(records["many_versions"]["result"]))
     if "redaction" in records:
         parts.append(_redaction(records["redaction"]))
     if records:
