@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,7 @@ def copied(home: Home, folder: Path) -> Home:
 
 def main() -> None:
     """The command line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is ended too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", default="travel")
     parser.add_argument("--scenario", default="steady", help="steady, or one that is to fire")
