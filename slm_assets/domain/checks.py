@@ -126,7 +126,14 @@ def _teachers(view: View) -> Iterator[Fault]:
 
 
 def _taught(view: View, ids: list[str]) -> Iterator[Fault]:
-    """Who is named as a teacher, and where."""
+    """Who is named as a teacher, and where; and the server of a release, which is asked in the same way."""
+    if (server := view.config.serving.endpoint) is not None:
+        for key, parts in (
+            ("credential", credential_fault(server.credential)),
+            ("base_url", url_fault(server.base_url)),
+        ):
+            if parts:
+                yield view.fault(("serving", "endpoint", key), **parts)
     for key in ("ceiling", "baseline"):
         named = getattr(view.config.eval, key)
         if named is not None and (named.removeprefix("teacher.") not in ids or not named.startswith("teacher.")):

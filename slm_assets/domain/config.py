@@ -358,6 +358,19 @@ class Eval(Block):
 # 6. Serving --------------------------------------------------------------------------------------
 
 
+class ModelServer(Block):
+    """An OpenAI-compatible server (vLLM, Ollama, llama.cpp) that answers for the promoted release.
+
+    It must serve the release under the name `<domain>-<first 12 characters of its digest>`.
+    """
+
+    base_url: str = Field(description="Endpoint up to and with its /v1; its host is listed in SLM_TEACHER_HOSTS.")
+    credential: str | None = Field(default=None, description="Alias of its token; None: no token is sent.")
+    concurrency: int = Field(default=4, ge=1, le=64, description="Most requests at once.")
+    timeout_s: float = Field(default=10.0, gt=0, le=3600, description="Longest time for one answer.")
+    max_output_tokens: int = Field(default=1024, ge=1, le=65536, description="Most tokens of an answer.")
+
+
 class Serving(Block):
     """Where the model answers."""
 
@@ -371,6 +384,9 @@ class Serving(Block):
     )
     engine_flags: dict[Identifier, str] = Field(
         default={}, description="Role to the flag of the consuming playbook that picks its engine."
+    )
+    endpoint: ModelServer | None = Field(
+        default=None, description="Where a release is answered for; default: in the service's own process."
     )
     teacher: Identifier | None = Field(
         default=None, description="The teacher that answers for roles whose engine flag is `teacher` (`slm teacher`)."

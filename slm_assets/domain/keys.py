@@ -307,7 +307,15 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     "serving.paths": ("improvement.capture", "improvement.capture.sample_rate", "improvement.capture.outcome_signals"),
     "stages.serving": ("serving", "serving.fallback_below"),
-    "stages.live_teacher": ("serving.teacher",),
+    "stages.live_teacher": (
+        "serving.teacher",
+        "serving.endpoint",
+        "serving.endpoint.base_url",
+        "serving.endpoint.credential",
+        "serving.endpoint.concurrency",
+        "serving.endpoint.timeout_s",
+        "serving.endpoint.max_output_tokens",
+    ),
     "people": ("teachers[].kind", "teachers[].note", "model.note"),
 }
 

@@ -102,7 +102,14 @@ def serving_of(registry: Registry, base: Domain, flag: Flag, opened: Callable[[s
         return serving_teacher(registry, base, flag.role)
     if flag.release is None:
         return serving_oracle(base, flag.role)
-    return serving_release(registry, flag, opened(flag.release))
+    bundle = opened(flag.release)
+    serving = serving_release(registry, flag, bundle)
+    if base.config.serving.endpoint is None:
+        return serving
+    from slm_assets.stages.live_teacher import served_elsewhere
+
+    server = served_elsewhere(registry, base, flag.role, flag.release, bundle)
+    return replace(serving, predictor=server, blocking=True, lock=threading.BoundedSemaphore(server.concurrency))
 
 
 def _check_gated(registry: Registry, flag: Flag, bundle: Bundle) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from fake_openai import SLOW
@@ -19,7 +22,8 @@ from slm_assets.registry.home import Home
 from slm_assets.registry.teaching import Purse
 from slm_assets.serving.engines import Engines
 from slm_assets.serving.turns import answer_role
-from slm_assets.stages.live_teacher import switch
+from slm_assets.stages.bundle import open_bundle
+from slm_assets.stages.live_teacher import served_name, switch
 from slm_assets.stages.plans import open_domain
 
 INPUT = {"text": text_of(1)}
@@ -164,3 +168,50 @@ def test_the_command_switches_and_the_playbooks_are_told(live):
     assert school.place.json("engine", "tiny", "triage")["engine"] == "slm"
     assert school.place.json("teacher", "tiny", "triage", "--off", "--reason", "enough")["engine"] == "oracle"
     assert registry.audit("tiny")[-1]["action"] == "teacher"
+
+
+def served(home):
+    """What a service that begins now answers, and what it refuses."""
+    engines = Engines(home, ["tiny"])
+    engines.load()
+    try:
+        return answer(engines), dict(engines.refused)
+    finally:
+        engines.close()
+
+
+def test_a_server_answers_for_the_release_that_it_proves_to_serve_and_for_no_other(school):
+    done = school.place.slm("run", "tiny")
+    assert done.returncode == 0, done.stdout
+    school.write(serving={"endpoint": {"base_url": school.server.url, "credential": "teacher_token"}})
+    home = place(school)
+    _, registry = open_domain(home, "tiny")
+    release = registry.flags("tiny")["triage"].release
+    with tempfile.TemporaryDirectory() as folder:
+        registry.store.get(release, Path(folder) / "release")
+        engine = open_bundle(Path(folder) / "release").engines["triage"]
+
+    def as_released(value, body):
+        return json.dumps(engine.predict(value).output)
+
+    school.server.models, school.server.say = (served_name("tiny", release),), as_released
+    said, refused = served(home)
+    assert refused == {} and (said["engine"], said["version"], said["release"]) == ("release", "v1", release)
+    assert said["valid"] and said["fallback"] is None
+    assert {body["model"] for body in school.server.bodies} == {f"tiny-{release[:12]}"}
+    form = school.server.bodies[-1]["response_format"]["json_schema"]
+    assert form["strict"] and form["schema"]["required"] == ["intent", "urgent"]
+    assert len(school.server.bodies) == 6, "five probes and the input"
+
+    school.server.models = ("tiny-000000000000",)
+    other_name = served(home)
+    school.server.models = (served_name("tiny", release),)
+    school.server.say = lambda value, body: json.dumps({"intent": "greet", "urgent": True})
+    other_answers = served(home)
+    school.server.__exit__()
+    away = served(home)
+    words = ("does not serve", "answers probe", "is not ready")
+    for (said, refused), word in zip((other_name, other_answers, away), words, strict=True):
+        assert said["engine"] == "oracle" and said["fallback"]["reason"] == "release_refused"
+        assert word in refused["tiny.triage"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "slm-live"]
