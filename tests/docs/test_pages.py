@@ -11,6 +11,7 @@ from pages import FENCE
 from slm_assets.domain.budget import Budget
 from slm_assets.domain.cluster import Cluster
 from slm_assets.domain.config import ConfigFile
+from slm_assets.domain.ladder import Auto, Cascade
 from slm_assets.domain.policies import PromotionGates
 from slm_assets.domain.redaction import RedactionPolicy
 from slm_assets.domain.simulation import Simulation
@@ -68,6 +69,9 @@ def test_the_examples_of_the_config_pages_are_a_config():
                 Simulation.model_validate(example)
             elif path.name == "redaction.md":
                 RedactionPolicy.model_validate(example)
+            elif path.name == "ladder.md":
+                Cascade.model_validate(example["cascade"])
+                Auto.model_validate(example["auto"])
             elif path.name == "index.md":
                 ConfigFile.model_validate(example)
             else:

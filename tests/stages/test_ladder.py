@@ -36,7 +36,7 @@ from tests.conftest import FIXTURES, Workplace
 BLOCKS = """
     hyperparams:
       auto: {rungs: [blunt, linear, cascade], stop: STOP}
-      cascade: {rungs: [blunt, linear], max_loss: 0.3}
+      cascade: {rungs: [blunt, linear], max_loss: 0.05, by: point}
 """.replace("blunt", "{recipe: linear, name: blunt, hyperparams: {max_features: 5, char_weight: 0, path_weight: 1}}")
 
 
