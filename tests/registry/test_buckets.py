@@ -91,7 +91,7 @@ def test_a_killed_upload_leaves_nothing_that_counts(s3, tmp_path):
 
 def test_slm_run_promotes_a_domain_whose_artifacts_lie_in_a_bucket(workplace, s3, monkeypatch):
     monkeypatch.setenv("SLM_ARTIFACTS", url("loop"))
-    workplace.json("run", "tiny")
+    ran(workplace)
     assert not (workplace.home / "artifacts").exists()
     assert workplace.json("status", "tiny")["domains"][0]["versions"][0]["outcome"] == "promoted"
     assert any(key.startswith("loop/local/default/trees/") for key in s3.held())
@@ -101,8 +101,14 @@ def test_slm_run_promotes_a_domain_whose_artifacts_lie_in_a_bucket(workplace, s3
                    for key in s3.held() if key.startswith("loop/"))  # fmt: skip
     monkeypatch.delenv("SLM_ARTIFACTS")
     local = replace(workplace, home=workplace.home.with_name("elsewhere"))
-    local.json("run", "tiny")
+    ran(local)
     assert made_by(workplace) == made_by(local), "where artifacts lie is not in them"
+
+
+def ran(place) -> None:
+    """`slm run tiny`, which a busy machine may take its time for."""
+    done = place.slm("run", "tiny", timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def made_by(place) -> dict[str, str]:
@@ -119,7 +125,7 @@ def test_a_run_survives_a_server_that_is_killed_and_comes_back(workplace, disk_s
 
     def restarts() -> None:
         for count in (6, 16, 30):
-            until = time.monotonic() + 120
+            until = time.monotonic() + 800
             while len(list(Path(disk_s3.command[-3]).rglob("*.json"))) < count and not done.is_set():
                 if time.monotonic() > until:
                     return
@@ -135,7 +141,7 @@ def test_a_run_survives_a_server_that_is_killed_and_comes_back(workplace, disk_s
     thread = threading.Thread(target=restarts)
     thread.start()
     try:
-        workplace.json("run", "tiny")
+        ran(workplace)
     finally:
         done.set()
         thread.join()

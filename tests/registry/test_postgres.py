@@ -157,10 +157,11 @@ def test_a_run_survives_a_server_that_crashes_and_comes_back(workplace, own_post
     thread = threading.Thread(target=restart)
     thread.start()
     try:
-        workplace.json("run", "tiny")
+        done = workplace.slm("run", "tiny", timeout=900)
     finally:
         ended.set()
         thread.join()
+    assert done.returncode == 0, done.stderr[-2000:]
     assert restarts, "the run was over before the first crash"
     (version,) = workplace.json("status", "tiny")["domains"][0]["versions"]
     assert version["outcome"] == "promoted"

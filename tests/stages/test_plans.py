@@ -62,10 +62,14 @@ def test_a_dataset_built_on_a_ray_cluster_is_the_one_built_here(tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra [ray] is not installed")
-def test_a_cluster_that_is_not_there_is_named(tmp_path):
-    done = in_a_process(tmp_path / "far", SLM_RAY_ADDRESS="127.0.0.1:1")
-    assert done.returncode == 1 and "SlmError: Ray cluster 127.0.0.1:1" in done.stderr
-    assert "unset SLM_RAY_ADDRESS" in done.stderr
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere"])
+def test_a_cluster_that_is_not_there_is_named_at_once(address, monkeypatch):
+    from slm_assets.errors import SlmError
+    from slm_assets.stages.rows import plans
+
+    monkeypatch.setenv("SLM_RAY_ADDRESS", address)
+    with pytest.raises(SlmError, match=rf"Ray cluster {address}.*\n.*unset SLM_RAY_ADDRESS"):
+        plans.daft()
 
 
 def test_without_the_extra_a_cluster_is_refused_with_its_name(tmp_path, monkeypatch):

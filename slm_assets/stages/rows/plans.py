@@ -7,12 +7,16 @@ no digest, and so must not be part of a version.
 from __future__ import annotations
 
 import os
+import socket
 from importlib.util import find_spec
 from typing import Any
 
 from slm_assets.errors import BadInputError, SlmError
 
 ADDRESS = "SLM_RAY_ADDRESS"
+_OWN = ("auto", "local")
+"""The cluster that this machine belongs to, and one that lives as long as this process."""
+KNOCK_SECONDS = 10
 PARTITIONS = 16
 """In how many pieces a frame is spread over a cluster."""
 
@@ -29,16 +33,26 @@ def daft() -> Any:
             raise BadInputError(
                 f"{ADDRESS} names a Ray cluster, and Ray is not installed", cure="pip install 'slm-assets[ray]'"
             )
-        try:
-            daft.set_runner_ray(address, noop_if_initialized=True)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            raise SlmError(
-                f"Ray cluster {address}: {type(error).__name__}",
-                cure=f"check that it is up and of the same Ray version, or unset {ADDRESS} to work in this process",
-            ) from error
+        _knock(address)
+        daft.set_runner_ray(address, noop_if_initialized=True)
     return daft
 
 
 def spread(frame: Any) -> Any:
     """A frame in pieces that a cluster works on at once; in this process it is left whole."""
     return frame.into_partitions(PARTITIONS) if os.environ.get(ADDRESS) else frame
+
+
+def _knock(address: str) -> None:
+    """SlmError where nobody listens: Ray itself would try for minutes."""
+    if address in _OWN:
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise SlmError(
+            f"Ray cluster {address}: {error}",
+            cure=f"check that it is up, or unset {ADDRESS} to work in this process; expected ray://HOST:PORT, "
+            "HOST:PORT, auto or local",
+        ) from None
