@@ -111,8 +111,9 @@ def fill_registry() -> None:
     receipt = {"seconds": 9.0, "error_kind": "", "result": {"metrics": measured, "roles": {}}}
     with database.engine.begin() as connection:
         for name in names:
+            config = frozen(name)
             plans = [
-                {**own, "domain": name, "number": n, "config": "c" * 64, "seed": "s" * 64, "parent": None,
+                {**own, "domain": name, "number": n, "config": config, "seed": "s" * 64, "parent": None,
                  "incumbents": {}, "best": {}, "epoch": 1, "window": None, "params": {}, "reason": "r", "opener": "o",
                  "opened_at": at}
                 for n in range(1, VERSIONS + 1)
@@ -136,13 +137,25 @@ def fill_registry() -> None:
             connection.execute(insert(t.verdicts), verdicts)
             flag = {**own, "domain": name, "role": "route", "engine": "release", "number": VERSIONS}
             connection.execute(insert(t.flags).values(**flag, release="a" * 64, event=1, since=LONG_AGO))
-            window = {**own, "domain": name, "number": 1, "config": "c" * 64, "previous": None, "incoming": None}
+            window = {**own, "domain": name, "number": 1, "config": config, "previous": None, "incoming": None}
             window |= {"taken": [], "serving": serving, "as_of": at, "reason": "r", "opener": "o", "opened_at": at}
             connection.execute(insert(t.windows).values(**window))
             trigger = {**own, "domain": name, "number": 1, "verdict": "QUIET", "value": 0.0, "bound": 0.0}
             trigger |= {"threshold": 0.1, "n": 300, "sentence": "quiet"}
             quiet = [{**trigger, "trigger": name_} for name_ in ("outcome", "distribution", "contract")]
             connection.execute(insert(t.triggers), quiet)
+
+
+def frozen(name: str) -> str:
+    """The digest of a domain's config as a version freezes it; of the one that is broken any."""
+    from slm_assets.errors import SlmError
+    from slm_assets.registry.home import Home
+    from slm_assets.stages.plans import frozen_config, open_domain
+
+    try:
+        return frozen_config(*open_domain(Home.from_env(), name))
+    except SlmError:
+        return "c" * 64
 
 
 def fill_dagster() -> None:

@@ -2,6 +2,7 @@
 from the UI."""
 
 import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -10,12 +11,12 @@ from pydantic import Field
 from slm_assets.automation import tags
 from slm_assets.automation.jobs import RETRAIN
 from slm_assets.automation.partitions import key_of
-from slm_assets.domain.loading import list_domains
 from slm_assets.errors import BadInputError, SlmError
+from slm_assets.registry import watching
 from slm_assets.registry.home import Home
 from slm_assets.registry.registry import Registry
 from slm_assets.registry.windows import newest_traffic
-from slm_assets.stages.plans import open_domain, registries, registry_of
+from slm_assets.stages.plans import namespaces, open_domain, registries, registry_of
 from slm_assets.stages.shadow_request import waiting_shadows
 
 
@@ -25,16 +26,15 @@ from slm_assets.stages.shadow_request import waiting_shadows
     description="Look at the live answers of fresh promotions as traffic is captured; take back those that do worse.",
 )
 def watch_promotions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Each domain with a fresh promotion, once for each captured window; no run is started."""
+    """Each domain with a fresh promotion, once for each captured window; no run is started. Which these are takes two
+    queries for all domains of a namespace."""
     home, now = Home.from_env(), datetime.now(UTC)
     seen: dict[str, int] = json.loads(context.cursor or "{}")
     told: list[str] = []
     looked: dict[str, int] = {}
-    for name in list_domains(home.domains):
+    due = [one for registry, names in namespaces(home) for one in _due(registry, names, seen)]
+    for name, window in due:
         try:
-            window = _due(home, name, seen.get(name, 0))
-            if window is None:
-                continue
             looked[name] = window
             told += _watch(home, name, now)
         except SlmError as error:
@@ -46,13 +46,16 @@ def watch_promotions(context: dg.SensorEvaluationContext) -> dg.SensorResult | d
     return dg.SensorResult(skip_reason=reason, cursor=json.dumps({**seen, **looked}))
 
 
-def _due(home: Home, name: str, seen: int) -> int | None:
-    """The newest captured window of a domain that a release answers for, where it was not looked at yet."""
-    registry = registry_of(home, name)
-    if not any(flag.engine == "release" for flag in registry.flags(name).values()):
-        return None
-    newest = newest_traffic(registry, name)
-    return int(newest["number"]) if newest and newest["number"] > seen else None
+def _due(registry: Registry, names: list[str], seen: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The domains that a release answers for, each with its newest captured window, where that is a new one."""
+    serving, newest = watching.serving(registry), watching.newest_windows(registry)
+    for name in names:
+        window = newest.get(name)
+        if name not in serving or window is None:
+            continue
+        there = window if window["capture"] == "succeeded" else newest_traffic(registry, name)
+        if there is not None and there["number"] > seen.get(name, 0):
+            yield name, int(there["number"])
 
 
 def _watch(home: Home, name: str, now: datetime) -> list[str]:

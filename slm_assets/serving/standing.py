@@ -81,7 +81,8 @@ class Standing(Collector):
         for registry in {_scope(one): one for one in domains.values()}.values():
             mine = {name for name, one in domains.items() if _scope(one) == _scope(registry)}
             _read(registry, mine, found)
-        found["slm_registry_read_timestamp_seconds"].append(((), time.time()))
+        if domains:
+            found["slm_registry_read_timestamp_seconds"].append(((), time.time()))
         self._last = found
 
     def _run(self) -> None:
