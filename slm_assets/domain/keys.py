@@ -126,6 +126,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
         "roles",
         "roles[].input_schema",
         "roles[].output_schema",
+        "roles[].system_prompt",
         "vocab",
         "vocab.*.role",
         "vocab.*.path",
@@ -201,7 +202,7 @@ _BY_READER: dict[str, tuple[str, ...]] = {
     ),
     "stages.rows.manifest": ("eval.slices[].critical", "eval.slices[].min_n"),
     "stages.finetune": ("model.recipe",),
-    "stages.train_role": ("roles[].system_prompt", "model.base_family", "model.base_size", "model.role_layout"),
+    "stages.train_role": ("model.base_family", "model.base_size", "model.role_layout"),
     "stages.deploy": ("improvement.auto_promote",),
     "stages.evaluation": (
         "eval.floor",

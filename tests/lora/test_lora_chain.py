@@ -41,4 +41,3 @@ def test_the_chain(place: Workplace) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     first = json.loads(done.stdout)
     assert first["outcome"] == "promoted"
-    print(first)

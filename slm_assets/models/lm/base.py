@@ -62,8 +62,8 @@ def locate(family: str | None, size: str | None) -> Base:
     if name in FAMILIES:
         name = f"{name}-{(size or FAMILIES[name]).lower()}"
     root = models_folder()
-    if name == EMBEDDED and not (root / name / "config.json").is_file():
-        return Base(name, embedded(root))
+    if name == EMBEDDED and ((root / name / _MADE).is_file() or not (root / name / "config.json").is_file()):
+        return Base(name, embedded(root))  # one that somebody put there himself is taken as it is
     folder = (root / name).resolve()
     if not folder.is_relative_to(root.resolve()) or not re.fullmatch(r"[A-Za-z0-9/][A-Za-z0-9._/-]{0,199}", name):
         raise BadInputError(

@@ -49,8 +49,9 @@ def longest(node: Node) -> int:
             return numbers.longest(low, high, decimals)
         case Items():
             sizes = [longest(one) for one in node.first[: node.high]]
-            more = 0 if node.each is None else (node.high - len(sizes)) * (longest(node.each) + 1)
-            return 2 + sum(sizes) + max(len(sizes) - 1, 0) + more
+            if node.each is not None:
+                sizes += [longest(node.each)] * (node.high - len(sizes))
+            return 2 + sum(sizes) + max(len(sizes) - 1, 0)
         case Fields(fields):
             sizes = [len(_quoted(one.key).encode()) + 1 + longest(one.node) for one in fields]
             return 2 + sum(sizes) + max(len(sizes) - 1, 0)

@@ -102,7 +102,7 @@ def _number(contract: Contract, kind: str, flat: Sequence[Schema], at: str) -> N
     steps = [Fraction(str(schema["multipleOf"])) for schema in flat if "multipleOf" in schema]
     unheld = []
     for one in steps:
-        power = next((d for d in range(decimals + 1) if Fraction(1, 10**d) % one == 0), None)
+        power = next((d for d in range(decimals, -1, -1) if Fraction(1, 10**d) % one == 0), None)
         if power is None:
             unheld.append(one)
         else:
