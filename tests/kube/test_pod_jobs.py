@@ -161,7 +161,11 @@ def test_a_command_that_is_interrupted_deletes_the_pod_and_one_that_is_killed_fi
     env = {**workplace.env, "SLM_ARTIFACTS": os.environ["SLM_ARTIFACTS"]}
 
     def begin() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=home.root.parent)
+        return subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=home.root.parent,
+            # A shell starts what it runs in the background with SIGINT ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )  # fmt: skip
 
     killed = begin()
     fake.until(fake.pods, 120)
