@@ -7,6 +7,7 @@ PORT ?= 3000
 # What an image installs: the versions of dev.txt, for the images' platform.
 IMAGE_LOCK = $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes \
 	--no-emit-index-url --no-header -c requirements/dev.txt
+IMAGE_EXTRAS = --extra otel --extra encoder --extra teachers --extra s3 --extra gcs
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-lora test-images lint format ui docs bench lock clean
@@ -69,8 +70,8 @@ lock: install  ## Resolve the dependencies anew into requirements/, and those of
 		requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(IMAGE_LOCK) deploy/docker/build.in -o deploy/docker/build.txt
 	$(IMAGE_LOCK) deploy/docker/service.in -o deploy/docker/service.txt
-	$(IMAGE_LOCK) pyproject.toml --extra noetl --extra otel -o deploy/docker/dagster.txt
-	$(IMAGE_LOCK) pyproject.toml --extra otel deploy/docker/trainer.in -o deploy/docker/trainer.txt
+	$(IMAGE_LOCK) pyproject.toml $(IMAGE_EXTRAS) --extra noetl -o deploy/docker/dagster.txt
+	$(IMAGE_LOCK) pyproject.toml $(IMAGE_EXTRAS) --extra lora -o deploy/docker/trainer.txt
 
 clean:  ## Remove the virtual environment and caches; state in .slm stays.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build site *.egg-info

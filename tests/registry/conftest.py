@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import buckets
 import psycopg2
 import pytest
 from filelock import FileLock
@@ -22,6 +21,7 @@ from filelock import FileLock
 from slm_assets.registry import schema
 from slm_assets.registry.database import Database, open_database
 from slm_assets.registry.home import Home
+from tests.registry import bucket_servers as buckets
 
 PASSWORD = "pass/word: not@shown"
 NO_HURRY = ("fsync", "full_page_writes", "synchronous_commit")

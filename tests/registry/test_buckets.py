@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import buckets as servers
 import pytest
 
 from slm_assets import canonical
@@ -23,6 +22,7 @@ from slm_assets.registry.artifacts import ArtifactStore
 from slm_assets.registry.home import Home
 from slm_assets.registry.objects import open_objects
 from slm_assets.registry.registry import Registry
+from tests.registry import bucket_servers as servers
 from tests.registry.conftest import forget_clients
 
 PUT = "import sys; from pathlib import Path; from slm_assets.registry.artifacts import ArtifactStore; "

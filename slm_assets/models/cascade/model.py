@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slm_assets.canonical import Json
-from slm_assets.models.base import Prediction, Predictor
+from slm_assets.models.base import Prediction, Predictor, forget
 
 ORACLE = "oracle"
 NEVER = 2.0
@@ -72,6 +72,10 @@ class CascadeModel:
             if instead.valid:
                 return replace(instead, confidence=self.last.confidence, by=ORACLE)
         return _by(level, found)
+
+    def forget(self) -> None:
+        """Let every rung drop what it remembers of earlier inputs."""
+        forget(level.predictor for level in self.levels)
 
     def close(self) -> None:
         """End the oracle's child process, where there is one."""

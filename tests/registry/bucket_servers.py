@@ -1,7 +1,7 @@
 """Object stores that a test talks to over HTTP: as processes of their own, ended with the test.
 
-`python buckets.py PORT` is moto's S3 with what a real one has and moto has not: requests take effect one after the
-other, so that conditional writes are; the access key DENIED may do nothing.
+`python bucket_servers.py PORT` is moto's S3 with what a real one has and moto has not: requests take effect one after
+the other, so that conditional writes are; the access key DENIED may do nothing.
 """
 
 from __future__ import annotations
