@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -93,3 +94,13 @@ def _mixed(text: str) -> bool:
         if len(run) >= 20 and digits >= 3 and switches >= 4:
             return True
     return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a URL or a bind address names it, can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from slm_assets.domain.secrets import is_loopback
 from slm_assets.errors import BadInputError
 
 URL = "NOETL_SERVER_URL"
@@ -86,17 +86,8 @@ def _check(url: str, *, plain: bool) -> None:
         raise BadInputError(f"{URL} has credentials in it", cure="put the token into NOETL_SESSION_TOKEN")
     if parts.query or parts.fragment:
         raise BadInputError(f"{URL} has a query or a fragment", cure=f"expected {expected}")
-    if parts.scheme == "http" and not plain and not _loopback(host):
+    if parts.scheme == "http" and not plain and not is_loopback(host):
         raise BadInputError(
             f"{URL} is plain http to another machine: tokens and turns would travel readable",
             cure="use https, or set NOETL_ALLOW_HTTP=1 where the network between is trusted",
         )
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Iterable
 from contextlib import suppress
-from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from slm_assets.domain.secrets import is_loopback
 from slm_assets.errors import BadInputError
 from slm_assets.serving.problems import Problem
 from slm_assets.serving.tokens import OPERATOR, Tokens
@@ -21,16 +21,6 @@ _SAFE = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a bind address can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def allowed_hosts(host: str, given: Iterable[str], tokens: Tokens) -> frozenset[str]:

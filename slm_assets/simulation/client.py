@@ -7,7 +7,6 @@ request.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import os
 import time
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from slm_assets.canonical import Json
-from slm_assets.domain.secrets import secret, url_fault
+from slm_assets.domain.secrets import is_loopback, secret, url_fault
 from slm_assets.errors import BadInputError, SlmError
 
 TIMEOUT = 30.0
@@ -56,7 +55,7 @@ def target(url: str, token_alias: str | None) -> Target:
         port = split.port
     except ValueError:
         raise BadInputError("--url: no such port", cure="such as http://127.0.0.1:8080") from None
-    if token_alias is not None and split.scheme == "http" and not _loopback(host):
+    if token_alias is not None and split.scheme == "http" and not is_loopback(host):
         raise BadInputError("--url: a token would travel readable to another machine", cure="use https")
     token = "" if token_alias is None else secret(token_alias, os.environ)
     return Target(split.scheme, host, port, split.path.rstrip("/"), token)
@@ -121,10 +120,3 @@ def _value(status: int, data: bytes) -> dict[str, Any]:
         said = str(error.get("message", "")) if isinstance(error, dict) else ""
         raise RequestFailedError(f"{status} {code}".strip(), f"{status}: {said}"[:300])
     return value
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -12,14 +12,13 @@ or where an entry says so: `http://host:port`.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from slm_assets.domain.config import Teacher
 from slm_assets.domain.providers import PROVIDERS
-from slm_assets.domain.secrets import secret, url_fault
+from slm_assets.domain.secrets import is_loopback, secret, url_fault
 from slm_assets.errors import BadInputError
 
 HOSTS = "SLM_TEACHER_HOSTS"
@@ -80,11 +79,11 @@ def _check_allowed(place: str, url: str, listed: str) -> None:
         scheme, host, port = _origin(parts)
         if own == (scheme, host, port):
             return
-        loopback = not plain and own[0] == "http" and _loopback(own[1])
+        loopback = not plain and own[0] == "http" and is_loopback(own[1])
         if loopback and (own[1], own[2]) == (host, parts.port or _PORTS["http"]):
             return
     found = f"{own[0]}://{own[1]}:{own[2]}"
-    plain_note = "" if own[0] == "https" or _loopback(own[1]) else "; plain http must be listed as http://host:port"
+    plain_note = "" if own[0] == "https" or is_loopback(own[1]) else "; plain http must be listed as http://host:port"
     raise BadInputError(
         f"{place}: the deployment does not allow {found}",
         cure=f"whoever runs it adds the host to {HOSTS}{plain_note}; listed now: {listed[:300] or 'none'}",
@@ -97,12 +96,3 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
     except ValueError:
         port = None
     return parts.scheme, (parts.hostname or "").lower(), port or _PORTS.get(parts.scheme, 0)
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
