@@ -70,7 +70,7 @@ def find(registry: Registry, *, grace: timedelta, now: datetime | None = None) -
     store = registry.store
     trees = list(store.objects.listed(f"{store.root}/trees"))
     blobs = list(store.objects.listed(f"{store.root}/blobs"))
-    notes = list(store.objects.listed(f"{store.root}/notes"))  # of jobs, which `before` spares while they are in flight
+    notes = list(store.objects.listed(f"{store.root}/notes/handed"))  # `before` spares those of jobs in flight
     # Looked up after the store was listed: what is referred to in between is in it.
     roots = mentioned(registry)
     held = roots & {_digest(found.key) for found in trees}
