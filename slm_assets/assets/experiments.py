@@ -82,6 +82,12 @@ def _versions(registry: Registry, plan: Plan) -> Markdown:
     return {"versions": tables.versions(versions(registry, plan.domain).versions[-NEWEST:])}
 
 
+def _climbed(registry: Registry, plan: Plan) -> Markdown:
+    """Each rung that was tried, as training saw it: the same whenever this is written."""
+    found = [rung for rung in rungs(registry, plan) if rung.on == "validation"]
+    return {"ladder": tables.ladder(found)} if found else {}
+
+
 def _ladder(registry: Registry, plan: Plan) -> Markdown:
     """Each rung that was tried, with its numbers and what it costs."""
     found = rungs(registry, plan)
@@ -89,7 +95,7 @@ def _ladder(registry: Registry, plan: Plan) -> Markdown:
 
 
 QUESTIONS: dict[str, tuple[Callable[[Registry, Plan], Markdown], ...]] = {
-    "finetune": (_ladder,),
+    "finetune": (_climbed,),
     "evaluate": (_ladder, _history, _incumbents),
     "package": (_lineage(BY_NAME["package"].kind),),
     "deploy": (_lineage(BY_NAME["deploy"].kind), _versions),

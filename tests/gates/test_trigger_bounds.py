@@ -197,7 +197,7 @@ def test_a_trigger_that_is_switched_off_says_so():
 def test_steady_traffic_seldom_fires_and_each_shift_does():
     """`benchmarks/drift.py alarms` at a smaller size: at the bar of 5 %, two of four seeds are hardly chance."""
     bench = _bench()
-    steady = bench.alarms(4, 3_000, "")
+    steady = bench.alarms(4, 3_000, "", 375)
     assert all(steady[reference]["any but volume"] <= 1 for reference in bench.REFERENCES)
     for name, (_, trigger) in bench.SHIFTS.items():
-        assert bench.alarms(1, 6_000, name)["review"][trigger] == 1, name
+        assert bench.alarms(1, 6_000, name, 750)["review"][trigger] == 1, name

@@ -78,9 +78,10 @@ class Challenger:
     def _line(self, seconds: float) -> bytes:
         assert self._process.stdout is not None
         out, line, until = self._process.stdout.fileno(), bytearray(), time.monotonic() + seconds
+        waiting = select.poll()  # a service may have more than the 1,024 files that select() knows
+        waiting.register(out, select.POLLIN | select.POLLHUP)
         while not line.endswith(b"\n"):
-            ready, _, _ = select.select([out], [], [], max(until - time.monotonic(), 0.0))
-            if not ready:
+            if not waiting.poll(max(until - time.monotonic(), 0.0) * 1e3):
                 raise GoneError(f"it did not answer within {seconds:g} s")
             data = os.read(out, 1 << 20)
             if not data:
