@@ -159,7 +159,7 @@ def test_a_service_that_ends_in_between_is_counted_and_one_that_is_not_there_is_
             traffic = traffic_of(home, "steady", turns=400)
             sending = Sending(traffic, traffic.simulation.outcomes, rate=200)
             done = thread.submit(sending.run, "tiny", where, 8)
-            until(lambda: answered(own) >= 3)
+            until(lambda: answered(own) >= 30)
             own.process.kill()
             done.result(timeout=60)
     told = sending.tallies["all"].shown()
